@@ -1,0 +1,1 @@
+"""Passerby: find people in millions of pedestrian images by describing them."""

@@ -1,0 +1,1 @@
+"""Turns images and captions into vectors of one space; torch lives here and nowhere else."""

@@ -1,0 +1,1 @@
+"""Shared by indexer and query: the Milvus collections and the names in Redis."""

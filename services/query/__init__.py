@@ -1,0 +1,1 @@
+"""Finds images by caption, image or filename, over gRPC, HTTP and a page."""

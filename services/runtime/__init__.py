@@ -1,0 +1,1 @@
+"""Shared by all services: how one starts, stops, is healthy, logs, is measured and guarded."""

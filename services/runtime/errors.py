@@ -1,0 +1,52 @@
+"""The errors that callers see, and their translation to gRPC and HTTP, in one place."""
+
+from http import HTTPStatus
+
+from grpc import StatusCode
+
+
+class ServiceError(Exception):
+    """An answer for the caller: a status and a message that names the input and the remedy."""
+
+    status = StatusCode.INTERNAL
+
+
+class InvalidRequest(ServiceError):
+    """The caller's fault: the message names the field."""
+
+    status = StatusCode.INVALID_ARGUMENT
+
+
+class NotFound(ServiceError):
+    """What the request names does not exist."""
+
+    status = StatusCode.NOT_FOUND
+
+
+class WrongModel(ServiceError):
+    """The request is right but needs another model than the one that is served."""
+
+    status = StatusCode.FAILED_PRECONDITION
+
+
+class Overloaded(ServiceError):
+    """Full for the moment: come back later."""
+
+    status = StatusCode.RESOURCE_EXHAUSTED
+
+
+class Unavailable(ServiceError):
+    """Something that this service needs is not there at the moment: come back later."""
+
+    status = StatusCode.UNAVAILABLE
+
+
+HTTP_STATUS = {
+    StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    StatusCode.FAILED_PRECONDITION: HTTPStatus.CONFLICT,
+    StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
+    StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
+    StatusCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
+}

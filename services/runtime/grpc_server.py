@@ -1,0 +1,107 @@
+"""How each service's gRPC server is made: health, reflection, size limits, errors, measurements."""
+
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import Histogram
+
+from services.runtime.errors import ServiceError
+from services.runtime.health import Health
+
+log = structlog.get_logger()
+
+# A batch of 256 large photographs fits; beyond it the caller shall split.
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+MESSAGE_LIMITS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+]
+
+RPC_SECONDS = Histogram("passerby_rpc_seconds", "Time to answer a call.", ["method", "code"])
+
+Handler = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
+
+
+class _Calls(grpc.aio.ServerInterceptor):
+    """Turns exceptions into statuses and measures, for every unary call of the service."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[
+            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
+        ],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = await continuation(handler_call_details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+        method = handler_call_details.method.rpartition("/")[2]
+        answer = cast(Handler, handler.unary_unary)
+
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            start = time.perf_counter()
+            code = grpc.StatusCode.OK
+            try:
+                return await answer(request, context)
+            except ServiceError as error:
+                code = error.status
+                await context.abort(code, str(error))
+            except grpc.aio.AbortError:
+                code = grpc.StatusCode.UNKNOWN
+                raise
+            except Exception:  # the last line of defence: the neighbours' calls go on
+                code = grpc.StatusCode.INTERNAL
+                reference = uuid.uuid4().hex[:8]
+                log.exception("call_failed", method=method, reference=reference)
+                await context.abort(
+                    code, f"unexpected error in {method}; the service's log has it as {reference}"
+                )
+            finally:
+                RPC_SECONDS.labels(method, code.name).observe(time.perf_counter() - start)
+
+        return grpc.unary_unary_rpc_method_handler(
+            cast(Any, call),
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
+
+
+def make_server(health: Health, *service_names: str) -> grpc.aio.Server:
+    """A server with health and reflection; the caller adds its servicers and starts it.
+
+    service_names: full names of the servicers, for reflection, for example `passerby.v1.Search`.
+    """
+    server = grpc.aio.server(
+        interceptors=[_Calls()],
+        # Without this two processes share a port silently and each gets half of the calls.
+        options=[*MESSAGE_LIMITS, ("grpc.so_reuseport", 0)],
+    )
+    health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
+    reflection.enable_server_reflection(
+        (
+            *service_names,
+            health_pb2.DESCRIPTOR.services_by_name["Health"].full_name,
+            reflection.SERVICE_NAME,
+        ),
+        server,
+    )
+    return server
+
+
+class PortTaken(Exception):
+    """The operator's fault: something else listens on the address."""
+
+
+def listen(server: grpc.aio.Server, host: str, port: int) -> int:
+    """Binds the server; returns the port, which is chosen by the system for 0."""
+    try:
+        return server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError as error:
+        raise PortTaken(f"{host}:{port} is taken or not an address of this machine") from error

@@ -1,0 +1,86 @@
+"""Whether a service can do its work: one state for each thing it needs, one for all together."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+
+import structlog
+from grpc_health.v1 import health_pb2
+from grpc_health.v1._async import HealthServicer
+
+log = structlog.get_logger()
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Health:
+    """Keeps the standard gRPC health service up to date.
+
+    The service name `""` is the whole (readiness): it serves when every dependency does and the
+    service is not draining. Each dependency also has its own name; `live` serves as long as the
+    process can answer at all (liveness).
+    """
+
+    def __init__(self, dependencies: Iterable[str]) -> None:
+        self.servicer = HealthServicer()
+        self.problems: dict[str, str] = {
+            name: f"{name} has not answered yet" for name in dependencies
+        }
+        self._draining = False
+
+    async def start(self) -> None:
+        await self.servicer.set("live", SERVING)
+        for name in self.problems:
+            await self.servicer.set(name, NOT_SERVING)
+        await self._publish()
+
+    @property
+    def ready(self) -> bool:
+        return not self._draining and not any(self.problems.values())
+
+    async def report(self, dependency: str, problem: str) -> None:
+        """Sets what is wrong with a dependency; an empty problem means that it is well."""
+        before, self.problems[dependency] = self.problems[dependency], problem
+        if bool(before) != bool(problem):
+            await self.servicer.set(dependency, NOT_SERVING if problem else SERVING)
+            await self._publish()
+            if problem:
+                log.warning("dependency_lost", dependency=dependency, reason=problem)
+            else:
+                log.info("dependency_ready", dependency=dependency)
+
+    async def drain(self) -> None:
+        """Takes the service out of rotation before it stops."""
+        self._draining = True
+        await self._publish()
+
+    async def _publish(self) -> None:
+        await self.servicer.set("", SERVING if self.ready else NOT_SERVING)
+
+    async def watch(
+        self, dependency: str, probe: Callable[[], Awaitable[object]], *, interval_s: float = 1.0
+    ) -> None:
+        """Probes a dependency until cancelled; `probe` raises when it is not well.
+
+        A probe has 5 seconds. Its first failure is logged, and again every 30 seconds.
+        """
+        failures = 0
+        while True:
+            try:
+                async with asyncio.timeout(5):
+                    await probe()
+                problem, failures = "", 0
+            except TimeoutError:
+                problem, failures = f"{dependency} did not answer within 5 s", failures + 1
+            except Exception as error:  # noqa: BLE001 - whatever a probe raises is the finding
+                problem, failures = f"{dependency}: {first_line(error)}", failures + 1
+            await self.report(dependency, problem)
+            if failures and failures % max(1, round(30 / interval_s)) == 0:
+                log.warning("still_waiting", dependency=dependency, reason=problem)
+            await asyncio.sleep(interval_s)
+
+
+def first_line(error: BaseException) -> str:
+    """The error in one line, with its type where it has no text."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]

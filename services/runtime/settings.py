@@ -1,0 +1,84 @@
+"""What a service is told by its environment: read once, checked, shown without secrets."""
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+S = TypeVar("S", bound="ServiceSettings")
+
+
+class InvalidSetting(Exception):
+    """The operator's fault: names the variable, the value and what is allowed."""
+
+
+class ServiceSettings(BaseSettings):
+    """The settings that all services share; each service adds its own and sets its prefix."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(0, ge=0, le=65535, description="port of the gRPC server")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of /metrics; 0 turns it off")
+    drain_s: float = Field(
+        30, gt=0, le=3600, description="seconds that work in hand may take after SIGTERM"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", validation_alias="LOG_LEVEL"
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", validation_alias="LOG_FORMAT", description="auto: console on a terminal, else json"
+    )
+
+
+def variable_of(settings: type[ServiceSettings], field: str) -> str:
+    """The environment variable that sets a field, for example `INDEXER_PORT`."""
+    alias = (
+        settings.model_fields[field].validation_alias if field in settings.model_fields else None
+    )
+    if isinstance(alias, str):
+        return alias
+    return f"{settings.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def load(settings: type[S], environment: Mapping[str, str] | None = None) -> S:
+    """The service's settings, or InvalidSetting with a line for each wrong variable."""
+    environment = os.environ if environment is None else environment
+    try:
+        return settings()
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors():
+            field = str(problem["loc"][0]) if problem["loc"] else ""
+            variable = variable_of(settings, field) if field in settings.model_fields else field
+            if problem["type"] == "missing":
+                lines.append(f"{variable} is not set: {_meaning(settings, variable)}")
+            else:
+                value = mask(environment.get(variable, str(problem["input"])))
+                lines.append(f"{variable}={value!r}: {problem['msg']}")
+        raise InvalidSetting("\n".join(lines)) from None
+
+
+def _meaning(settings: type[ServiceSettings], variable: str) -> str:
+    for name, field in settings.model_fields.items():
+        if variable_of(settings, name) == variable:
+            return field.description or "it is required"
+    return "it is required"
+
+
+def mask(value: str) -> str:
+    """A value that may be a URL, without the password in it."""
+    return re.sub(r"(://[^:/@\s]*:)[^@\s]+@", r"\1***@", value)
+
+
+def shown(settings: ServiceSettings) -> dict[str, str]:
+    """Variable -> value, fit for a log."""
+    return {
+        variable_of(type(settings), name): "***"
+        if isinstance(value, SecretStr)
+        else mask(str(value))
+        for name, value in settings
+    }
