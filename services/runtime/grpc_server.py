@@ -1,5 +1,8 @@
 """How each service's gRPC server is made: health, reflection, size limits, errors, measurements."""
 
+# grpc's classes take type parameters in their stubs only, not at run time.
+from __future__ import annotations
+
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -26,7 +29,7 @@ MESSAGE_LIMITS = [
 
 RPC_SECONDS = Histogram("passerby_rpc_seconds", "Time to answer a call.", ["method", "code"])
 
-Handler = Callable[[Any, grpc.aio.ServicerContext[Any, Any]], Awaitable[Any]]
+Handler = Callable[[Any, Any], Awaitable[Any]]
 
 
 class _Calls(grpc.aio.ServerInterceptor):

@@ -1,0 +1,52 @@
+# The door to everything; `make` alone lists it.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test lint bench proto clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: $(VENV)/local ## Start everything, index a gallery of drawn people, search it; stays up until Ctrl-C
+	@python -m deploy.local demo
+
+up: $(VENV)/local ## Start the local stack in the background (data in .passerby/)
+	@python -m deploy.local up
+
+down: ## Stop the local stack; the data stays
+	@if [ -x $(BIN)/python ]; then python -m deploy.local down; fi
+
+test: lint ## Lint, type check and run the whole test suite
+	@python -m pytest
+
+lint: $(VENV)/dev ## Ruff and mypy
+	@ruff check . && ruff format --check . && mypy
+
+bench: $(VENV)/dev ## Measure speed against the bare loops, in the same run
+	@python -m tests.bench
+
+proto: $(VENV)/dev ## Regenerate passerby/v1 from proto/
+	@cd proto && python -m grpc_tools.protoc -I . --python_out=.. --pyi_out=.. passerby/v1/*.proto
+	@cd proto && python -m grpc_tools.protoc -I . --grpc_python_out=.. --mypy_grpc_out=quiet:.. \
+		passerby/v1/embedder.proto passerby/v1/search.proto
+
+clean: down ## Stop the stack and remove its data and the environment
+	rm -rf .passerby $(VENV)
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Passerby needs Python 3.11 or newer; name one with PYTHON=...")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+
+$(VENV)/local: $(BIN)/uv pyproject.toml constraints.txt
+	@echo "Installing Passerby into $(VENV) (PyTorch is large; once only) ..."
+	@$(UV) --editable '.[local]'
+	@touch $@
+
+$(VENV)/dev: $(BIN)/uv pyproject.toml constraints.txt
+	@$(UV) --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,79 @@
+"""`python -m deploy.local up|down|demo`: the local stack, behind the Makefile."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from services.embedder.training.synthetic import generate
+
+from deploy.local.stack import REPOSITORY, Ports, Stack, StackError
+from passerby import Client
+
+DEMO_GALLERY = "demo"
+DEMO_IMAGES = 1200
+# Far from the seeds of the training sets: nobody in the demo was seen in training.
+DEMO_SEED = 20_181
+DEMO_CAPTION = "a woman in a purple ankle-length dress with a black backpack"
+
+
+def up(stack: Stack) -> None:
+    stack.up()
+    print(f"Passerby is up: {stack.page}  (gRPC {stack.query}, queue {stack.redis_url})")
+    print(f"Logs and data: {stack.state}    Stop it with: make down")
+
+
+def demo(stack: Stack) -> None:
+    """Everything, with a gallery in it and a first search; stops the stack at the end."""
+    print("Starting Redis, Milvus, embedder, indexer and query ...")
+    stack.up()
+    try:
+        fill_gallery(stack)
+        print(f'\n$ passerby search --gallery {DEMO_GALLERY} --top-k 5 "{DEMO_CAPTION}"')
+        passerby(stack, "search", "--gallery", DEMO_GALLERY, "--top-k", "5", DEMO_CAPTION)
+        print(f"\nThe page: {stack.page}?gallery={DEMO_GALLERY}")
+        print("Ctrl-C stops everything; the data stays in", stack.state, flush=True)
+        while not (dead := stack.dead()):
+            time.sleep(0.5)
+        raise StackError(f"{', '.join(dead)} ended; see the log in {stack.state / 'logs'}")
+    except KeyboardInterrupt:
+        print("\nStopping ...")
+    finally:
+        stack.down()
+
+
+def fill_gallery(stack: Stack) -> None:
+    """Draws the demo's people and pushes them through the queue, unless they are there."""
+    images = stack.state / "demo-people"
+    if not (images / "reid_raw.json").exists():
+        print(f"Drawing {DEMO_IMAGES} images of people ...")
+        generate(images, images=DEMO_IMAGES, seed=DEMO_SEED, workers=os.cpu_count() or 1)
+    with Client(query=stack.query, redis_url=stack.redis_url) as client:
+        counts = {gallery.name: gallery.count for gallery in client.galleries()}
+    if counts.get(DEMO_GALLERY, 0) < DEMO_IMAGES:
+        passerby(stack, "push", str(images), "--gallery", DEMO_GALLERY)
+
+
+def passerby(stack: Stack, *arguments: str) -> None:
+    """Runs the command line as a user would."""
+    command = [str(Path(sys.executable).with_name("passerby")), *arguments]
+    environment = {**os.environ, "PASSERBY_QUERY": stack.query, "REDIS_URL": stack.redis_url}
+    subprocess.run(command, env=environment, check=True)
+
+
+def main(arguments: list[str]) -> None:
+    commands = {"up": up, "down": Stack.down, "demo": demo}
+    if len(arguments) != 1 or arguments[0] not in commands:
+        sys.exit("usage: python -m deploy.local up|down|demo")
+    state = Path(os.environ.get("PASSERBY_STATE", REPOSITORY / ".passerby"))
+    try:
+        commands[arguments[0]](Stack(state, Ports.from_environment(os.environ), os.environ))
+    except StackError as error:
+        sys.exit(str(error))
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{' '.join(error.cmd)} failed; see the logs in {state / 'logs'}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

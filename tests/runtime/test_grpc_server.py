@@ -1,0 +1,121 @@
+"""What every service's gRPC server does: statuses, health, reflection, one owner of a port."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from passerby.v1 import embedder_pb2, embedder_pb2_grpc
+from services.runtime.errors import Overloaded
+from services.runtime.grpc_client import connect
+from services.runtime.grpc_server import PortTaken, listen, make_server
+from services.runtime.health import Health
+
+NAME = "passerby.v1.Embedder"
+
+
+class Servicer(embedder_pb2_grpc.EmbedderServicer):
+    """Fails in the ways that a service can fail."""
+
+    async def EmbedImages(self, request, context):  # noqa: N802
+        raise Overloaded("queue is full")
+
+    async def EmbedCaptions(self, request, context):  # noqa: N802
+        raise KeyError("secret detail")
+
+    async def GetModel(self, request, context):  # noqa: N802
+        return embedder_pb2.Model(name="example")
+
+
+@pytest.fixture
+async def health() -> Health:
+    health = Health(["redis"])
+    await health.start()
+    return health
+
+
+@pytest.fixture
+async def address(health: Health) -> AsyncIterator[str]:
+    server = make_server(health, NAME)
+    embedder_pb2_grpc.add_EmbedderServicer_to_server(Servicer(), server)
+    port = listen(server, "127.0.0.1", 0)
+    await server.start()
+    yield f"127.0.0.1:{port}"
+    await server.stop(None)
+
+
+async def test_a_service_error_becomes_its_status_and_message(address: str) -> None:
+    async with connect(address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await embedder_pb2_grpc.EmbedderStub(channel).EmbedImages(
+                embedder_pb2.EmbedImagesRequest()
+            )
+    assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert error.value.details() == "queue is full"
+
+
+async def test_an_unexpected_error_is_internal_and_the_next_call_is_answered(address: str) -> None:
+    async with connect(address) as channel:
+        stub = embedder_pb2_grpc.EmbedderStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await stub.EmbedCaptions(embedder_pb2.EmbedCaptionsRequest())
+        assert (await stub.GetModel(embedder_pb2.GetModelRequest())).name == "example"
+    assert error.value.code() == grpc.StatusCode.INTERNAL
+    assert "secret detail" not in str(error.value.details())
+
+
+async def test_reflection_lists_the_services(address: str) -> None:
+    async with connect(address) as channel:
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        answers = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+            iter([request])
+        )
+        async for answer in answers:
+            names = {service.name for service in answer.list_services_response.service}
+            break
+    assert {NAME, "grpc.health.v1.Health"} <= names
+
+
+async def test_health_follows_the_dependencies(address: str, health: Health) -> None:
+    async with connect(address) as channel:
+
+        async def serving(service: str) -> bool:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(service=service)
+            )
+            return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+        assert (await serving("live"), await serving("redis"), await serving("")) == (
+            True,
+            False,
+            False,
+        )
+        await health.report("redis", "")
+        assert (await serving("redis"), await serving("")) == (True, True)
+        await health.drain()
+        assert (await serving("live"), await serving("")) == (True, False)
+
+
+async def test_a_watch_reports_loss_and_return(health: Health) -> None:
+    problem: Exception | None = ConnectionError("refused")
+
+    async def probe() -> None:
+        if problem:
+            raise problem
+
+    watch = asyncio.create_task(health.watch("redis", probe, interval_s=0.01))
+    async with asyncio.timeout(5):
+        while health.problems["redis"] != "redis: refused":
+            await asyncio.sleep(0.01)
+        problem = None
+        while not health.ready:
+            await asyncio.sleep(0.01)
+    watch.cancel()
+
+
+async def test_two_servers_never_share_a_port(address: str, health: Health) -> None:
+    with pytest.raises(PortTaken, match=address):
+        listen(make_server(health), "127.0.0.1", int(address.rpartition(":")[2]))
