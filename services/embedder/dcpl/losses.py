@@ -1,0 +1,79 @@
+"""The paper's two losses: cross-modal projection matching (CMPM) and classification (CMPC)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+EPSILON = 1e-8
+"""Of equation 4: keeps the logarithm of a non-match's true probability, 0, finite."""
+
+
+def cmpm_loss(images: Tensor, captions: Tensor, identities: Tensor) -> Tensor:
+    """Cross-modal projection matching (Zhang & Lu, ECCV 2018, eq. 1-5).
+
+    images, captions: (batch, dimension) float, not normalised, row i of both of the person
+    identities[i]: (batch,) int64. Returns a scalar: the KL divergence of the distribution
+    that the projections give over the batch from the true one, mean over the batch, image to
+    caption plus caption to image. Computed in float32 at least, under autocast too.
+
+    The true distribution divides a row of matches by its sum (eq. 2), as the authors' TensorFlow
+    code does. The common PyTorch implementation divides by the row's L2 norm; with m matches the
+    row then sums to sqrt(m), not to 1, the loss can turn negative, and it no longer measures a
+    divergence. The two agree when each person stands in the batch once.
+    """
+    with torch.autocast(images.device.type, enabled=False):
+        images, captions = _precise(images), _precise(captions)
+        matches = (identities[:, None] == identities[None, :]).to(images.dtype)  # (batch, batch)
+        truth = matches / matches.sum(dim=1, keepdim=True)
+        image_to_caption = images @ functional.normalize(captions).T
+        caption_to_image = captions @ functional.normalize(images).T
+        return _divergence(image_to_caption, truth) + _divergence(caption_to_image, truth)
+
+
+def _divergence(projections: Tensor, truth: Tensor) -> Tensor:
+    """Mean over the rows of KL(softmax(projections) || truth); both (batch, batch)."""
+    log_probability = functional.log_softmax(projections, dim=1)
+    difference = log_probability - torch.log(truth + EPSILON)
+    return (log_probability.exp() * difference).sum(dim=1).mean()
+
+
+class CmpcLoss(nn.Module):
+    """Cross-modal projection classification (Zhang & Lu, ECCV 2018, eq. 6-10).
+
+    The norm-softmax over the training identities, of each image projected onto the direction of
+    its caption and the other way round, so that what tells people apart is what both share.
+    The class weights are kept of length 1, so only directions can separate the classes.
+
+    The common PyTorch implementation does the same, but it normalises the weights in place, outside
+    the gradient; here the normalisation is part of the function, so that its gradient is.
+    """
+
+    def __init__(self, dimension: int, identities: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dimension, identities))
+        nn.init.xavier_uniform_(self.weight)
+
+    def forward(self, images: Tensor, captions: Tensor, identities: Tensor) -> Tensor:
+        """images, captions: (batch, dimension) float, row i of both of one pair;
+        identities: (batch,) int64 in [0, identities). Returns a scalar: cross entropy, mean over
+        the batch, images plus captions. Computed in float32 at least, under autocast too.
+        """
+        with torch.autocast(images.device.type, enabled=False):
+            images, captions = _precise(images), _precise(captions)
+            weight = functional.normalize(_precise(self.weight), dim=0)
+            image_logits = _project(images, captions) @ weight  # (batch, identities)
+            caption_logits = _project(captions, images) @ weight
+            return functional.cross_entropy(image_logits, identities) + functional.cross_entropy(
+                caption_logits, identities
+            )
+
+
+def _project(vectors: Tensor, onto: Tensor) -> Tensor:
+    """Each row of `vectors` projected onto the direction of the same row of `onto`."""
+    direction = functional.normalize(onto)
+    return (vectors * direction).sum(dim=1, keepdim=True) * direction
+
+
+def _precise(values: Tensor) -> Tensor:
+    """float32, or float64 where that came in."""
+    return values if values.dtype == torch.float64 else values.float()
