@@ -16,10 +16,13 @@ def cmpm_loss(images: Tensor, captions: Tensor, identities: Tensor) -> Tensor:
     that the projections give over the batch from the true one, mean over the batch, image to
     caption plus caption to image. Computed in float32 at least, under autocast too.
 
-    The true distribution divides a row of matches by its sum (eq. 2), as the authors' TensorFlow
-    code does. The common PyTorch implementation divides by the row's L2 norm; with m matches the
-    row then sums to sqrt(m), not to 1, the loss can turn negative, and it no longer measures a
-    divergence. The two agree when each person stands in the batch once.
+    Where implementations differ from the paper:
+    - The true distribution divides a row of matches by its sum (eq. 2), here and in the authors'
+      TensorFlow code. The common PyTorch implementation divides by the row's L2 norm: with m
+      matches the row then sums to sqrt(m) instead of 1, and the loss can fall to -log(sqrt(m))
+      each way: no divergence. The two agree while each person stands in a batch once.
+    - The authors' code adds epsilon a second time, to p / (q + epsilon), to keep its logarithm
+      finite. The log-softmax here is finite without, which leaves equation 4 as it is printed.
     """
     with torch.autocast(images.device.type, enabled=False):
         images, captions = _precise(images), _precise(captions)
@@ -38,14 +41,13 @@ def _divergence(projections: Tensor, truth: Tensor) -> Tensor:
 
 
 class CmpcLoss(nn.Module):
-    """Cross-modal projection classification (Zhang & Lu, ECCV 2018, eq. 6-10).
+    """Cross-modal projection classification (Zhang & Lu, ECCV 2018, section 3.3).
 
     The norm-softmax over the training identities, of each image projected onto the direction of
     its caption and the other way round, so that what tells people apart is what both share.
-    The class weights are kept of length 1, so only directions can separate the classes.
-
-    The common PyTorch implementation does the same, but it normalises the weights in place, outside
-    the gradient; here the normalisation is part of the function, so that its gradient is.
+    The class weights (columns of `weight`) are kept at length 1, so only directions separate the
+    classes. The common implementations do the same; the authors' can smooth the labels on top,
+    which the paper does not have, nor has this.
     """
 
     def __init__(self, dimension: int, identities: int) -> None:

@@ -53,6 +53,11 @@ class ModelCard:
     """Filled in by save_model, as hex digits."""
     vocabulary: Vocabulary
 
+    @property
+    def version(self) -> str:
+        """What the model is called in a gallery: 12 hex digits of its weights' digest."""
+        return self.weights_sha256[:12]
+
 
 _CARD = TypeAdapter(ModelCard)
 
