@@ -1,5 +1,7 @@
 """The command passerby-model: import, show, list and verify model directories."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
@@ -40,12 +42,10 @@ def import_command(
 ) -> None:
     """Turn a checkpoint of the DCPL reference implementation, and its pickled vocabulary, into a
     model directory."""
-    try:
+    with _explained():
         card = import_reference(
             checkpoint, vocabulary, output, name=name or output.resolve().name, variant=variant
         )
-    except InvalidModel as error:
-        raise click.ClickException(str(error)) from error
     click.echo(f"{output}: {card.name}, version {card.version}")
 
 
@@ -53,10 +53,8 @@ def import_command(
 @click.argument("directory", type=DIRECTORY)
 def show(directory: Path) -> None:
     """Print the card of a model."""
-    try:
+    with _explained():
         card = load_card(directory)
-    except InvalidModel as error:
-        raise click.ClickException(str(error)) from error
     for title, value in _rows(card):
         click.echo(f"{title:<14}{value}")
 
@@ -84,11 +82,18 @@ def list_command(root: Path) -> None:
 @click.argument("directory", type=DIRECTORY)
 def verify(directory: Path) -> None:
     """Check that the weights are those that the card describes, and that they load."""
-    try:
+    with _explained():
         _, card = load_model(directory)
-    except InvalidModel as error:
-        raise click.ClickException(str(error)) from error
     click.echo(f"{directory}: {card.name}, version {card.version}: as recorded, and loads")
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What is wrong with the files becomes the command's message, with exit code 1."""
+    try:
+        yield
+    except (InvalidModel, OSError) as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _rows(card: ModelCard) -> list[tuple[str, object]]:
