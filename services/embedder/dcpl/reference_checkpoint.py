@@ -176,6 +176,7 @@ def _architecture(
             )
         return theirs[key].shape
 
+    shape("conv_images.weight", 4)
     rows, word_dimension = shape("bilstm.embed.weight", 2)
     if rows < len(words):
         raise InvalidModel(
@@ -188,7 +189,7 @@ def _architecture(
         vocabulary_size=len(words),
         word_dimension=word_dimension,
         hidden=shape("bilstm.bilstm.0.weight_hh_l0", 2)[1],
-        dimension=shape("conv_images.weight", 4)[0],
+        dimension=shape("conv_text.weight", 4)[0],
         recurrence="forward_twice",
     )
 

@@ -82,6 +82,15 @@ def test_float16_halves_the_file_and_keeps_the_vectors(
     assert sizes[0] < 0.52 * sizes[1]
 
 
+def test_statistics_beyond_the_range_of_float16_are_kept(tmp_path: Path) -> None:
+    network = Dcpl(CARD_OF_SMALL.architecture)
+    statistics = network.image_tower[0][1].running_var
+    statistics[:2] = torch.tensor([1e-9, 1e6])
+    save_model(tmp_path, network, CARD_OF_SMALL, precision="float16")
+    loaded, _ = load_model(tmp_path)
+    assert torch.equal(loaded.image_tower[0][1].running_var, statistics)
+
+
 def test_the_version_names_the_weights_and_nothing_else(
     network: Dcpl, directory: Path, tmp_path: Path
 ) -> None:

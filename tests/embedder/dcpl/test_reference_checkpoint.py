@@ -275,7 +275,9 @@ def test_a_single_network_without_prefix_is_imported_too(
     ("spoil", "message"),
     [
         (lambda w: w.pop("module.bilstm.embed.weight"), "bilstm.embed.weight is missing"),
-        (lambda w: w.pop("module.conv_text.weight"), "becomes caption_projection.weight"),
+        (lambda w: w.pop("module.conv_text.weight"), "conv_text.weight is missing"),
+        (lambda w: w.pop("module.bilstm.bilstm.1.weight_ih_l0"), "caption_tower.second.weight_ih"),
+        (lambda w: w.update({"module.conv_text.weight": torch.ones(3)}), "instead of 4 axes"),
         (lambda w: w.pop("module.image_model.model.0.0.weight"), "neither MobileNetV1 nor"),
         (lambda w: w.update({"module.more.weight": torch.ones(1)}), "more.weight is not known"),
         (lambda w: w.update({"module.conv_text.bias": torch.ones(3)}), r"is \(3,\) instead of"),
