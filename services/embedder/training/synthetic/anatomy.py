@@ -13,6 +13,7 @@ Chain = tuple[Point, Point, Point]
 """Shoulder, elbow, wrist or hip, knee, ankle."""
 
 SHOULDER_Y, WAIST_Y, HIP_Y = 0.185, 0.40, 0.50
+_ANKLE_Y = 0.953
 
 # Half the body's width at some heights, seen from the front; from the side, its back and front.
 _FRONT = {
@@ -102,29 +103,29 @@ def _trunk(
 def _arms_ahead(
     edge: tuple[Point, ...], stride: float, raises_hand: bool, holds: bool
 ) -> tuple[Chain, Chain]:
-    x = _interpolate(edge, SHOULDER_Y) - 0.014
+    x = _interpolate(edge, SHOULDER_Y) - 0.02
     spread = 0.16 + 0.05 * abs(stride)
-    right = _chain((x, 0.2), 0.155, spread, 0.14, 0.06)
+    right = _chain((x, 0.208), 0.155, spread, 0.14, 0.06)
     if raises_hand:
-        return _chain((-x, 0.2), 0.145, -0.3, 0.125, 2.25), right
-    return _chain((-x, 0.2), 0.155, -spread - 0.05 * holds, 0.14, -0.06), right
+        return _chain((-x, 0.208), 0.145, -0.3, 0.125, 2.25), right
+    return _chain((-x, 0.208), 0.155, -spread - 0.05 * holds, 0.14, -0.06), right
 
 
 def _arms_aside(
     _: tuple[Point, ...], stride: float, raises_hand: bool, holds: bool
 ) -> tuple[Chain, Chain]:
     swing = 0.5 * stride
-    near = _chain((-0.004, 0.2), 0.155, -swing, 0.14, -swing + 0.3)
+    near = _chain((-0.004, 0.208), 0.155, -swing, 0.14, -swing + 0.3)
     if raises_hand:
-        return _chain((0.01, 0.2), 0.15, 0.35, 0.14, 1.9), near
+        return _chain((0.01, 0.208), 0.15, 0.35, 0.14, 1.9), near
     far = max(swing, 0.6) if holds else swing
-    return _chain((0.01, 0.2), 0.155, far, 0.14, far + 0.25), near
+    return _chain((0.01, 0.208), 0.155, far, 0.14, far + 0.25), near
 
 
 def _legs_ahead(stride: float, stout: float) -> tuple[Chain, Chain]:
     def leg(side: int, lifted: float) -> Chain:
         x = side * 0.047 * stout
-        return (x, 0.51), (x * 1.05, 0.735 - 0.008 * lifted), (x * 1.05, 0.953 - 0.045 * lifted)
+        return (x, 0.51), (x * 1.05, 0.735 - 0.008 * lifted), (x * 1.05, _ANKLE_Y - 0.045 * lifted)
 
     return leg(-1, max(stride, 0)), leg(1, max(-stride, 0))
 
@@ -135,7 +136,16 @@ def _legs_aside(stride: float, _: float) -> tuple[Chain, Chain]:
         bend = 0.08 if swing > 0 else 0.08 - 0.5 * swing
         return _chain((0, 0.51), 0.225, angle, 0.22, angle - bend)
 
-    return leg(-stride), leg(stride)
+    far, near = leg(-stride), leg(stride)
+    lowest = max(far[2][1], near[2][1])
+    return _stretched(far, lowest), _stretched(near, lowest)
+
+
+def _stretched(leg: Chain, lowest: float) -> Chain:
+    """The leg made longer, so that a body that strides does not leave the ground."""
+    factor = (_ANKLE_Y - leg[0][1]) / (lowest - leg[0][1])
+    hip, *others = ((x, leg[0][1] + (y - leg[0][1]) * factor) for x, y in leg)
+    return hip, others[0], others[1]
 
 
 def _chain(start: Point, upper: float, angle: float, lower: float, bend: float) -> Chain:

@@ -57,8 +57,10 @@ class Brush:
         """A closed smooth outline through the points (Catmull-Rom)."""
         self.polygon(_smooth(points), ink, seam=seam)
 
-    def limb(self, joints: Sequence[Point], widths: Sequence[float], ink: Ink) -> None:
-        """A rounded tube through the joints, as wide at each as its width."""
+    def limb(
+        self, joints: Sequence[Point], widths: Sequence[float], ink: Ink, *, cut: bool = False
+    ) -> None:
+        """A rounded tube through the joints, as wide at each as its width; cut: flat at its end."""
         left: list[Point] = []
         right: list[Point] = []
         for i, ((x, y), width) in enumerate(zip(joints, widths, strict=True)):
@@ -69,8 +71,9 @@ class Brush:
             left.append((x + nx, y + ny))
             right.append((x - nx, y - ny))
         self.polygon([*left, *reversed(right)], ink)
-        for (x, y), width in zip(joints, widths, strict=True):
-            self.ellipse((x, y), width / 2 - 0.002, width / 2 - 0.002, ink)
+        rounded = list(zip(joints, widths, strict=True))
+        for joint, width in rounded[:-1] if cut else rounded:
+            self.ellipse(joint, width / 2 - 0.002, width / 2 - 0.002, ink)
 
     def ellipse(self, centre: Point, rx: float, ry: float, ink: Ink) -> None:
         """rx, ry: half the width and height."""

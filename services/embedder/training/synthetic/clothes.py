@@ -62,10 +62,10 @@ def _leg(sketch: Sketch, chain: Chain, light: float) -> None:
         at_hip, at_knee, at_ankle = (width * ease for ease in _LEG_EASE[lower.kind])
         if lower.kind == "shorts":
             end = _between(knee, hip, 0.12)
-            sketch.brush.limb([hip, end], [at_hip, at_knee], ink)
+            sketch.brush.limb([hip, end], [at_hip, at_knee], ink, cut=True)
         else:
             end = _between(ankle, knee, 0.04)
-            sketch.brush.limb([hip, knee, end], [at_hip, at_knee, at_ankle], ink)
+            sketch.brush.limb([hip, knee, end], [at_hip, at_knee, at_ankle], ink, cut=True)
     if shod_over:
         _shoe(sketch, chain, light)
 
@@ -75,7 +75,7 @@ def _shoe(sketch: Sketch, chain: Chain, light: float) -> None:
     shoes = sketch.person.shoes
     ink = sketch.cloth("shoes", shoes.colour).scaled(light)
     if shoes.kind == "boots":
-        top = _between((x, y), knee, 0.42)
+        top = _between((x, y), knee, 0.3)
         sketch.brush.limb([top, (x, y)], [0.062, 0.056], ink)
     if sketch.view.profile:
         # The foot turns with the shin: a leg swung back stands on its toes.
@@ -117,6 +117,8 @@ def _skirt(sketch: Sketch, ink: Ink, top: float, hem: float) -> None:
 def draw_upper(sketch: Sketch) -> None:
     """The garment on the trunk, and a dress down to its hem."""
     upper = sketch.person.upper
+    if sketch.person.coat is not None and not sketch.from_front and upper.kind != "dress":
+        return  # else its hem would peep out under a short jacket
     ink = sketch.garment("upper", upper)
     brush, body = sketch.brush, sketch.body
     if upper.kind == "dress":
@@ -212,10 +214,11 @@ def draw_arm(sketch: Sketch, which: int) -> None:
     ink = ink.scaled(light if light < 1 else 0.95)
     if sleeve == "short":
         end = _between(elbow, shoulder, 0.3)
-        sketch.brush.limb([shoulder, end], [width * 1.3, width * 1.35], ink)
+        sketch.brush.limb([shoulder, end], [width * 1.25, width * 1.35], ink, cut=True)
     elif sleeve == "long":
         widths = [width * loose, width * loose * 0.9, width * loose * 0.72]
-        sketch.brush.limb([shoulder, elbow, _between(wrist, elbow, 0.08)], widths, ink)
+        cuff = _between(wrist, elbow, 0.06)
+        sketch.brush.limb([shoulder, elbow, cuff], widths, ink, cut=True)
 
 
 def _lights(sketch: Sketch) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from typing import Any, Literal
@@ -65,6 +66,7 @@ def generate(
     sittings = list(_sittings(directory, images, seed, hard=hard))
     for number in range(1, CAMERAS + 1):
         (directory / "imgs" / f"cam{number}").mkdir(parents=True, exist_ok=True)
+    (directory / "reid_raw.json").unlink(missing_ok=True)
     annotations: list[dict[str, Any]] = []
     for entries in _drawn(sittings, workers or os.cpu_count() or 1):
         annotations += entries
@@ -79,7 +81,8 @@ def _drawn(sittings: list[_Sitting], workers: int) -> Iterator[list[dict[str, An
     if workers == 1:
         yield from map(_draw_sitting, sittings)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    # Spawned, not forked: the caller may have threads and open channels.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         yield from pool.map(_draw_sitting, sittings, chunksize=8)
 
 

@@ -29,8 +29,15 @@ class View:
 def draw_view(rng: Random, facing: Facing, hides_feet: float = 0.1) -> View:
     """A pose for that facing; `hides_feet` is the chance that the feet are not seen."""
     walking = rng.random() < 0.7
-    stride = rng.choice((-1, 1)) * rng.uniform(0.45, 1) if walking else rng.uniform(-0.12, 0.12)
-    return View(facing, walking, stride, feet_hidden=rng.random() < hides_feet)
+    feet_hidden = rng.random() < hides_feet
+    # A long stride lifts a foot above the shins, where nothing would hide it.
+    longest = 0.3 if feet_hidden else 1.0
+    stride = (
+        rng.choice((-1, 1)) * rng.uniform(0.45, 1) * longest
+        if walking
+        else rng.uniform(-0.12, 0.12)
+    )
+    return View(facing, walking, stride, feet_hidden)
 
 
 def visible_details(person: Person, view: View) -> frozenset[str]:
