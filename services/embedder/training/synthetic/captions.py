@@ -18,6 +18,10 @@ _TOLD = {
     "bag": 0.92, "hat": 0.93, "eyewear": 0.65, "held": 0.85, "hair_colour": 0.55,
     "hair_style": 0.5, "beard": 0.4, "scarf": 0.88,
 }  # fmt: skip
+_WEARS = (
+    "is wearing", "is wearing", "wears", "wears", "is dressed in", "has on", "wearing",
+    "dressed in", "can be seen in",
+)  # fmt: skip
 _ACTION_TOLD = 0.22
 _MISSPELT_CAPTIONS = 0.05
 _SHORTEST = 12
@@ -52,20 +56,24 @@ def describe(
     spare = sorted(visible_details(person, view) - told)
     rng.shuffle(spare)
     phrases = Phrases(person, view, rng, telling, mistakes=mistakes)
-    caption = _tell(phrases, told, rng)
-    while len(caption.split()) < _SHORTEST and spare:
-        told |= {spare.pop()}
-        caption = _tell(phrases, told, rng)
+    acting = rng.random() < _ACTION_TOLD
+    caption = _tell(phrases, told, rng, acting=acting)
+    while len(caption.split()) < _SHORTEST and (spare or not acting):
+        if spare:
+            told |= {spare.pop()}
+        else:
+            acting = True
+        caption = _tell(phrases, told, rng, acting=acting)
     if mistakes and not telling and rng.random() < _MISSPELT_CAPTIONS:
         return _misspelt(caption, rng)
     return caption
 
 
-def _tell(phrases: Phrases, told: frozenset[str], rng: Random) -> str:
+def _tell(phrases: Phrases, told: frozenset[str], rng: Random, *, acting: bool) -> str:
     """The details in one of the shapes that captions have."""
     clothes, looks, asides = phrases.clothes(told), phrases.looks(told), phrases.asides(told)
     rng.shuffle(asides)
-    if rng.random() < _ACTION_TOLD:
+    if acting:
         asides.append(phrases.action())
     with_looks = f" with {enumerate_things(looks)}" if looks else ""
     worn = enumerate_things(clothes)
@@ -79,7 +87,7 @@ def _tell(phrases: Phrases, told: frozenset[str], rng: Random) -> str:
             who = f"{with_article(phrases.noun())}{with_looks}"
             start = f"there is {who} {rng.choice(('wearing', 'dressed in', 'in'))} {worn}"
         case "has" if looks:
-            verb = rng.choice(("wears", "is wearing", "is dressed in"))
+            verb = rng.choice(("wears", "is wearing", "is dressed in", "is clad in"))
             start = f"{phrases.subject()} has {enumerate_things(looks)} and {verb} {worn}"
         case "first" if asides:
             last, *asides = asides
@@ -93,7 +101,7 @@ def _tell(phrases: Phrases, told: frozenset[str], rng: Random) -> str:
             parts = [phrases.noun(), *looks, *clothes, *(aside.participle for aside in asides)]
             return _sentences(", ".join(parts), full_stop=rng.random() < 0.4)
         case _:
-            verb = rng.choice(("is wearing", "wears", "is dressed in", "has on", "wearing"))
+            verb = rng.choice(_WEARS)
             start = f"{phrases.subject()}{with_looks} {verb} {worn}"
     return _with_asides(phrases, start, asides, rng)
 

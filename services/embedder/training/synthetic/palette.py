@@ -18,21 +18,31 @@ class Colour:
 # Far enough apart that shade() and a camera's cast do not turn one into another.
 CLOTH = {
     "black": Colour((27, 27, 31), ("black", "black", "dark"), ("navy",)),
-    "white": Colour((240, 240, 237), ("white",), ("beige",)),
-    "grey": Colour((134, 136, 140), ("grey", "gray"), ("black",)),
+    "white": Colour((240, 240, 237), ("white", "white", "white", "ivory"), ("beige",)),
+    "grey": Colour((134, 136, 140), ("grey", "grey", "gray", "gray", "ash grey"), ("black",)),
     "red": Colour((207, 33, 38), ("red", "red", "bright red", "scarlet"), ("dark red", "orange")),
     "dark red": Colour(
         (108, 20, 36), ("dark red", "maroon", "burgundy", "crimson"), ("red", "brown")
     ),
-    "orange": Colour((241, 128, 26), ("orange",), ("red", "yellow")),
-    "yellow": Colour((244, 211, 48), ("yellow", "yellow", "bright yellow"), ("orange",)),
-    "green": Colour((42, 132, 62), ("green", "green", "dark green"), ("blue",)),
+    "orange": Colour((241, 128, 26), ("orange", "orange", "bright orange"), ("red", "yellow")),
+    "yellow": Colour(
+        (244, 211, 48), ("yellow", "yellow", "bright yellow", "lemon yellow"), ("orange",)
+    ),
+    "green": Colour((42, 132, 62), ("green", "green", "green", "dark green", "emerald"), ("blue",)),
     "light blue": Colour((140, 190, 236), ("light blue", "sky blue", "pale blue"), ("blue",)),
-    "blue": Colour((38, 84, 202), ("blue", "blue", "bright blue"), ("navy", "light blue")),
+    "blue": Colour(
+        (38, 84, 202), ("blue", "blue", "blue", "bright blue", "royal blue"), ("navy", "light blue")
+    ),
     "navy": Colour((24, 33, 84), ("navy", "navy blue", "dark blue"), ("black", "blue")),
-    "purple": Colour((121, 54, 160), ("purple", "purple", "violet"), ("blue", "dark red")),
-    "pink": Colour((245, 150, 186), ("pink", "pink", "light pink"), ("red", "purple")),
-    "brown": Colour((112, 70, 38), ("brown", "brown", "dark brown"), ("dark red", "black")),
+    "purple": Colour(
+        (121, 54, 160), ("purple", "purple", "purple", "violet"), ("blue", "dark red")
+    ),
+    "pink": Colour(
+        (245, 150, 186), ("pink", "pink", "pink", "light pink", "rose"), ("red", "purple")
+    ),
+    "brown": Colour(
+        (112, 70, 38), ("brown", "brown", "brown", "dark brown", "chocolate"), ("dark red", "black")
+    ),
     "beige": Colour((214, 194, 156), ("beige", "tan", "cream", "khaki"), ("white", "brown")),
 }
 

@@ -13,12 +13,17 @@ _MISTAKEN_COLOURS = 0.02
 _SAID_TO_BE_MISSING = 0.02
 
 _ACTIONS: dict[Facing, tuple[str, ...]] = {
-    "front": ("walking towards the camera", "facing the camera", "coming closer"),
-    "back": ("walking away", "walking away from the camera", "seen from behind"),
-    "left": ("walking to the left", "seen from the side"),
-    "right": ("walking to the right", "seen from the side"),
+    "front": (
+        "walking towards the camera",
+        "facing the camera",
+        "coming closer",
+        "strolling towards the camera",
+    ),
+    "back": ("walking away", "walking away from the camera", "seen from behind", "strolling along"),
+    "left": ("walking to the left", "seen from the side", "facing left"),
+    "right": ("walking to the right", "seen from the side", "facing right"),
 }
-_STANDING = ("standing still", "standing on the street", "waiting")
+_STANDING = ("standing still", "standing on the street", "waiting", "posing")
 
 
 @dataclass(frozen=True)
@@ -212,8 +217,13 @@ class Phrases:
             case "handbag":
                 where = f"in {self.his} hand"
             case "suitcase":
-                pulling = Aside(f"pulling {thing}", f"is pulling {thing}")
-                return self._rng.choice((pulling, Aside(f"with {thing}", f"pulls {thing}")))
+                return self._rng.choice(
+                    (
+                        Aside(f"pulling {thing}", f"is pulling {thing}"),
+                        Aside(f"with {thing}", f"pulls {thing}"),
+                        Aside(f"dragging {thing} along", f"drags {thing} along"),
+                    )
+                )
         return self._rng.choice(
             (
                 Aside(f"carrying {thing}", f"carries {thing}"),
