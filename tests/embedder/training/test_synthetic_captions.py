@@ -11,7 +11,7 @@ import pytest
 
 from services.embedder.dcpl.vocabulary import tokenise
 from services.embedder.training.synthetic.captions import describe, told_details
-from services.embedder.training.synthetic.palette import CLOTH, HAIR
+from services.embedder.training.synthetic.palette import CLOTH, HAIR, Colour
 from services.embedder.training.synthetic.person import Person
 from services.embedder.training.synthetic.view import (
     Facing,
@@ -83,7 +83,7 @@ def test_without_mistakes_every_colour_in_a_caption_is_a_visible_one() -> None:
 
 
 @pytest.mark.parametrize("table", [CLOTH, HAIR], ids=["cloth", "hair"])
-def test_a_colour_word_means_one_colour(table: dict[str, object]) -> None:
+def test_a_colour_word_means_one_colour(table: dict[str, Colour]) -> None:
     words = Counter(word for colour in table.values() for word in set(colour.words))
     assert [word for word, count in words.items() if count > 1] == []
 

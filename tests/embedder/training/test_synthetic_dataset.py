@@ -90,15 +90,19 @@ def test_fewer_images_than_a_multiple_of_four_leave_the_last_person_with_fewer(
     assert Counter(i.identity for i in read_dataset(tmp_path).images) == {1: 4, 2: 4, 3: 2}
 
 
-def test_an_interrupted_run_does_not_pass_for_a_whole_data_set(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_interrupted_run_stops_and_does_not_pass_for_a_whole_data_set(
+    tmp_path: Path, workers: int
+) -> None:
     def interrupt(done: int, _: int) -> None:
         if done >= 8:
             raise KeyboardInterrupt
 
     generate(tmp_path, images=4, seed=1, workers=1)
     with pytest.raises(KeyboardInterrupt):
-        generate(tmp_path, images=40, seed=1, workers=1, progress=interrupt)
+        generate(tmp_path, images=2000, seed=1, workers=workers, progress=interrupt)
     assert not (tmp_path / "reid_raw.json").exists()
+    assert len(list(tmp_path.rglob("*.jpg"))) < 1000
 
 
 @pytest.mark.parametrize("images", [0, -4])

@@ -8,7 +8,7 @@ import pytest
 
 from services.embedder.training.synthetic.camera import cameras
 from services.embedder.training.synthetic.figure import draw_figure
-from services.embedder.training.synthetic.palette import CLOTH, HAIR, Rgb, shade
+from services.embedder.training.synthetic.palette import CLOTH, HAIR, Colour, Rgb, shade
 from services.embedder.training.synthetic.person import Person
 from services.embedder.training.synthetic.photo import take_photo
 from services.embedder.training.synthetic.view import Facing, View, draw_view, visible_details
@@ -18,8 +18,8 @@ FACINGS: tuple[Facing, ...] = get_args(Facing)
 PEOPLE = list(cast(60, seed=5))
 
 
-def another(colour: str, table: dict[str, object] = CLOTH) -> str:
-    return next(name for name in table if name != colour and name not in CLOTH[colour].near)
+def another(colour: str) -> str:
+    return next(name for name in CLOTH if name != colour and name not in CLOTH[colour].near)
 
 
 def change(person: Person, part: str) -> Person | None:
@@ -95,7 +95,7 @@ def test_hidden_feet_are_in_no_photo(facing: Facing) -> None:
 
 
 @pytest.mark.parametrize("table", [CLOTH, HAIR], ids=["cloth", "hair"])
-def test_no_shade_of_a_colour_is_nearer_to_another_colour(table: dict[str, object]) -> None:
+def test_no_shade_of_a_colour_is_nearer_to_another_colour(table: dict[str, Colour]) -> None:
     def distance(one: Rgb, other: Rgb) -> float:
         return sum((a - b) ** 2 for a, b in zip(one, other, strict=True))
 

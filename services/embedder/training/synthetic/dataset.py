@@ -3,8 +3,9 @@
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -68,16 +69,18 @@ def generate(
         (directory / "imgs" / f"cam{number}").mkdir(parents=True, exist_ok=True)
     (directory / "reid_raw.json").unlink(missing_ok=True)
     annotations: list[dict[str, Any]] = []
-    for entries in _drawn(sittings, workers or os.cpu_count() or 1):
-        annotations += entries
-        if progress is not None:
-            progress(len(annotations), images)
+    # Closed at once when interrupted, or the workers would draw on to the end.
+    with closing(_drawn(sittings, workers or os.cpu_count() or 1)) as drawn:
+        for entries in drawn:
+            annotations += entries
+            if progress is not None:
+                progress(len(annotations), images)
     unfinished = directory / "reid_raw.json.part"
     unfinished.write_text(json.dumps(annotations, indent=1), encoding="utf-8")
     unfinished.replace(directory / "reid_raw.json")
 
 
-def _drawn(sittings: list[_Sitting], workers: int) -> Iterator[list[dict[str, Any]]]:
+def _drawn(sittings: list[_Sitting], workers: int) -> Generator[list[dict[str, Any]], None, None]:
     if workers == 1:
         yield from map(_draw_sitting, sittings)
         return
