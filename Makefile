@@ -49,4 +49,4 @@ $(VENV)/local: $(BIN)/uv pyproject.toml constraints.txt
 
 $(VENV)/dev: $(BIN)/uv pyproject.toml constraints.txt
 	@$(UV) --editable '.[dev]'
-	@touch $@
+	@touch $@ $(VENV)/local

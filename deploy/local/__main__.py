@@ -6,16 +6,15 @@ import sys
 import time
 from pathlib import Path
 
-from services.embedder.training.synthetic import generate
-
 from deploy.local.stack import REPOSITORY, Ports, Stack, StackError
 from passerby import Client
+from services.embedder.training.synthetic import generate
 
 DEMO_GALLERY = "demo"
 DEMO_IMAGES = 1200
 # Far from the seeds of the training sets: nobody in the demo was seen in training.
 DEMO_SEED = 20_181
-DEMO_CAPTION = "a woman in a purple ankle-length dress with a black backpack"
+DEMO_CAPTION = "a woman in an orange ankle-length dress with a black backpack"
 
 
 def up(stack: Stack) -> None:

@@ -1,0 +1,150 @@
+"""Whichever process dies, whenever it dies: the others wait, and nothing accepted is lost."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from redis import Redis
+
+from deploy.local.stack import Program, Stack
+from passerby import Client
+from passerby.contract import INGEST_STREAM
+from tests.conftest import wait_until
+from tests.e2e.conftest import People, dead_letters, enqueue, make_stack, wait_until_indexed
+
+IMAGES = 240
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Not the session's stack: its processes are killed here."""
+    stack = make_stack(tmp_path_factory.mktemp("outages"))
+    stack.up()
+    yield stack
+    stack.down()
+
+
+def program(stack: Stack, name: str) -> Program:
+    return next(program for program in stack.programs if program.name == name)
+
+
+def kill(stack: Stack, name: str) -> None:
+    victim = program(stack, name)
+    os.kill(int(stack.lock(victim).read_text()), signal.SIGKILL)
+    wait_until(lambda: not stack.running(victim), f"the end of {name}")
+
+
+def health(address: str, service: str = "") -> int:
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[attr-defined]
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+        return int(answer.status)
+
+
+@pytest.mark.parametrize("victim", ["embedder", "indexer", "milvus", "query"])
+def test_killing_a_process_while_images_come_in_loses_none(
+    own_stack: Stack, people: People, victim: str
+) -> None:
+    gallery = f"killed-{victim}"
+    with Redis.from_url(own_stack.redis_url) as redis:
+        for start in range(0, IMAGES, 8):
+            batch = {f"{i}.jpg": people.image(i) for i in range(start, start + 8)}
+            enqueue(redis, gallery, batch)
+        wait_until(lambda: redis.xlen(INGEST_STREAM) < IMAGES // 8 - 4, "some progress")
+        assert redis.xlen(INGEST_STREAM) > 0
+        kill(own_stack, victim)
+        own_stack.up()
+        wait_until_indexed(redis, 120)
+        assert dead_letters(redis, gallery) == {}
+    with Client(query=own_stack.query, redis_url=own_stack.redis_url) as client:
+        found = [hit.filename for hit in client.search("a person", gallery=gallery, top_k=1000)]
+    assert sorted(found) == sorted(f"{i}.jpg" for i in range(IMAGES))
+
+
+@pytest.mark.parametrize("gone", ["embedder", "milvus", "redis"])
+def test_services_say_what_is_missing_and_go_on_by_themselves(
+    own_stack: Stack, people: People, gone: str
+) -> None:
+    gallery = f"without-{gone}"
+    query, indexer = own_stack.query, f"127.0.0.1:{own_stack.ports.indexer}"
+    with Redis.from_url(own_stack.redis_url) as redis:
+        enqueue(redis, gallery, {"before.jpg": people.image(0)})
+        wait_until_indexed(redis)
+    kill(own_stack, gone)
+    for service in (query, indexer):
+        wait_until(lambda s=service: health(s, gone) != SERVING, f"{gone} reported missing")  # type: ignore[misc]
+        assert health(service) != SERVING
+        assert health(service, "live") == SERVING
+    with (
+        Client(query=query, redis_url=own_stack.redis_url) as client,
+        pytest.raises(Exception, match="(?i)" + gone),
+    ):
+        client.search("a person", gallery=gallery)
+    own_stack._start(program(own_stack, gone))
+    for service in (query, indexer):
+        wait_until(lambda s=service: health(s) == SERVING, "recovery", 60)  # type: ignore[misc]
+    with Redis.from_url(own_stack.redis_url) as redis:
+        enqueue(redis, gallery, {"after.jpg": people.image(1)})
+        wait_until_indexed(redis)
+    with Client(query=query, redis_url=own_stack.redis_url) as client:
+        found = {hit.filename for hit in client.search("a person", gallery=gallery)}
+    assert found == {"before.jpg", "after.jpg"}
+
+
+def test_services_start_in_any_order(people: People, tmp_path: Path) -> None:
+    stack = make_stack(tmp_path)
+    for folder in ("logs", "run", "redis", "milvus", "images"):
+        (stack.state / folder).mkdir(parents=True)
+    try:
+        for name in ("query", "indexer"):
+            stack._start(program(stack, name))
+        for port in (stack.ports.query, stack.ports.indexer):
+            wait_until(lambda p=port: _answers(f"127.0.0.1:{p}"), "an answer", 60)  # type: ignore[misc]
+            assert health(f"127.0.0.1:{port}") != SERVING
+        stack.up()
+        with Redis.from_url(stack.redis_url) as redis:
+            enqueue(redis, "late", {"1.jpg": people.image(0)})
+            wait_until_indexed(redis)
+        with Client(query=stack.query, redis_url=stack.redis_url) as client:
+            assert [hit.filename for hit in client.search("a person", gallery="late")] == ["1.jpg"]
+    finally:
+        stack.down()
+
+
+def _answers(address: str) -> bool:
+    try:
+        health(address, "live")
+    except grpc.RpcError:
+        return False
+    return True
+
+
+def test_searches_answer_while_a_gallery_grows(own_stack: Stack, people: People) -> None:
+    """Readers meet names and vectors in any state of writing; each hit has a name, once."""
+    stop = threading.Event()
+    with Redis.from_url(own_stack.redis_url) as redis:
+        enqueue(redis, "growing", {"first.jpg": people.image(0)})
+        wait_until_indexed(redis)
+
+        def push() -> None:
+            for i in range(200):
+                enqueue(redis, "growing", {f"{i}.jpg": people.image(i)})
+            wait_until_indexed(redis, 120)
+            stop.set()
+
+        pusher = threading.Thread(target=push)
+        pusher.start()
+        searches = 0
+        with Client(query=own_stack.query, redis_url=own_stack.redis_url) as client:
+            while not stop.is_set() or not searches:
+                names = [hit.filename for hit in client.search("a man", gallery="growing")]
+                assert len(names) == len(set(names))
+                searches += 1
+        pusher.join()
+        assert searches > 5
