@@ -1,0 +1,118 @@
+"""One release in one namespace: the reads that doctor needs, and its errors in plain words."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+TIMEOUT_S = 20
+PART_OF = "app.kubernetes.io/part-of=passerby"
+
+
+class ClusterError(Exception):
+    """The cluster cannot be asked, or refuses; the message says what to do about it."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Lists what belongs to a release. Objects are those of the `kubernetes` package."""
+
+    api: client.ApiClient
+    namespace: str
+    release: str
+
+    @classmethod
+    def connect(
+        cls,
+        *,
+        namespace: str | None,
+        release: str,
+        context: str | None = None,
+        kubeconfig: Path | None = None,
+    ) -> "Cluster":
+        """By kubeconfig, or by the pod's own account within a cluster. Raises ClusterError."""
+        configuration = client.Configuration()
+        try:
+            config.load_kube_config(
+                config_file=str(kubeconfig) if kubeconfig else None,
+                context=context,
+                client_configuration=configuration,
+            )
+            _, active = config.list_kube_config_contexts(str(kubeconfig) if kubeconfig else None)
+            default = active.get("context", {}).get("namespace", "default")
+        except config.ConfigException as error:
+            raise ClusterError(
+                f"no cluster to ask ({error}): set KUBECONFIG or --kubeconfig, and --context"
+            ) from error
+        configuration.retries = urllib3.Retry(2, backoff_factor=0.2)
+        return cls(client.ApiClient(configuration), namespace or default, release)
+
+    @property
+    def _labels(self) -> str:
+        return f"app.kubernetes.io/instance={self.release},{PART_OF}"
+
+    def deployments(self) -> dict[str, Any]:
+        """Component name -> Deployment."""
+        with self._asking("list", "deployments"):
+            answer = client.AppsV1Api(self.api).list_namespaced_deployment(
+                self.namespace, label_selector=self._labels, _request_timeout=TIMEOUT_S
+            )
+        return {component(item): item for item in answer.items}
+
+    def stateful_sets(self) -> dict[str, Any]:
+        """Component name -> StatefulSet."""
+        with self._asking("list", "statefulsets"):
+            answer = client.AppsV1Api(self.api).list_namespaced_stateful_set(
+                self.namespace, label_selector=self._labels, _request_timeout=TIMEOUT_S
+            )
+        return {component(item): item for item in answer.items}
+
+    def pods(self, of_component: str | None = None) -> list[Any]:
+        selector = self._labels
+        if of_component:
+            selector += f",app.kubernetes.io/component={of_component}"
+        with self._asking("list", "pods"):
+            answer = client.CoreV1Api(self.api).list_namespaced_pod(
+                self.namespace, label_selector=selector, _request_timeout=TIMEOUT_S
+            )
+        return list(answer.items)
+
+    def nodes(self) -> list[Any]:
+        with self._asking("list", "nodes"):
+            return list(client.CoreV1Api(self.api).list_node(_request_timeout=TIMEOUT_S).items)
+
+    def volume_claims(self) -> list[Any]:
+        with self._asking("list", "persistentvolumeclaims"):
+            answer = client.CoreV1Api(self.api).list_namespaced_persistent_volume_claim(
+                self.namespace, _request_timeout=TIMEOUT_S
+            )
+        return list(answer.items)
+
+    @contextlib.contextmanager
+    def _asking(self, verb: str, resource: str) -> Iterator[None]:
+        try:
+            yield
+        except ApiException as error:
+            if error.status in (401, 403):
+                raise ClusterError(
+                    f"no permission to {verb} {resource}: ask for a role that may; "
+                    f"`kubectl auth can-i {verb} {resource} -n {self.namespace}` shows it"
+                ) from error
+            raise ClusterError(
+                f"the cluster answered {error.status} {error.reason} to {verb} {resource}"
+            ) from error
+        except urllib3.exceptions.HTTPError as error:
+            raise ClusterError(
+                f"{self.api.configuration.host} does not answer: is the cluster up, and the "
+                f"context right? (`kubectl config current-context`)"
+            ) from error
+
+
+def component(item: Any) -> str:
+    """What the chart calls this object: embedder, indexer, query, redis."""
+    return str((item.metadata.labels or {}).get("app.kubernetes.io/component", ""))

@@ -1,0 +1,256 @@
+"""Does an installed release work, and if not, what is to be done: checks from outside."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from passerby.client import Client, PasserbyError
+from passerby.cluster.access import Cluster, ClusterError
+from passerby.cluster.port_forward import forwarded
+
+SERVICES = ("embedder", "indexer", "query")
+GPU = "nvidia.com/gpu"
+QUERY_PORT = 50052
+# A busy indexer clears this many entries in well under a minute.
+LONG_QUEUE = 1000
+RESTARTS_TO_MENTION = 3
+
+Verdict = Literal["ok", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One row of the table: what was looked at, what was found, what to do."""
+
+    check: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+
+
+def examine(cluster: Cluster) -> Iterator[Finding]:
+    """Every check, in the order in which one failure explains the next."""
+    checks: list[tuple[str, Callable[[Cluster], list[Finding]]]] = [
+        ("release", check_release),
+        ("rollouts", check_rollouts),
+        ("pods", check_pods),
+        ("gpu", check_gpu),
+        ("redis persistence", check_redis),
+        ("search", check_search),
+    ]
+    for name, check in checks:
+        try:
+            findings = check(cluster)
+        except ClusterError as error:
+            findings = [Finding(name, "failed", str(error).split(": ")[0], str(error))]
+        yield from findings
+        if name == "release" and any(finding.verdict == "failed" for finding in findings):
+            return
+
+
+def check_release(cluster: Cluster) -> list[Finding]:
+    deployments = cluster.deployments()
+    missing = [service for service in SERVICES if service not in deployments]
+    where = f"release {cluster.release} in namespace {cluster.namespace}"
+    if missing:
+        return [
+            Finding(
+                "release",
+                "failed",
+                f"{where}: no Deployment of {', '.join(missing)}",
+                "`helm list -A` shows releases and their namespaces; name them with --release and "
+                "--namespace, or run `helm install`",
+            )
+        ]
+    version = deployments["query"].metadata.labels.get("app.kubernetes.io/version", "unknown")
+    return [Finding("release", "ok", f"{where}, version {version}")]
+
+
+def check_rollouts(cluster: Cluster) -> list[Finding]:
+    """Every Deployment and StatefulSet runs what was asked for last, in full number."""
+    findings = []
+    workloads = [("deployment", item) for item in cluster.deployments().values()]
+    workloads += [("statefulset", item) for item in cluster.stateful_sets().values()]
+    for kind, item in workloads:
+        wanted = item.spec.replicas if item.spec.replicas is not None else 1
+        status = item.status
+        updated, ready = status.updated_replicas or 0, status.ready_replicas or 0
+        seen = (status.observed_generation or 0) >= item.metadata.generation
+        done = seen and updated >= wanted and ready >= wanted
+        name = f"{kind}/{item.metadata.name}"
+        findings.append(
+            Finding(
+                "rollouts",
+                "ok" if done else "failed",
+                f"{name}: {ready} of {wanted} ready, {updated} up to date",
+                ""
+                if done
+                else f"`kubectl -n {cluster.namespace} rollout status {name}` waits for it; "
+                f"`kubectl -n {cluster.namespace} describe {name}` says what it waits for",
+            )
+        )
+    return findings
+
+
+def check_pods(cluster: Cluster) -> list[Finding]:
+    """Every pod is scheduled, started, ready, and was not restarted again and again."""
+    findings = []
+    for pod in cluster.pods():
+        if pod.status.phase == "Succeeded":
+            continue
+        problem = problem_of(pod)
+        name = pod.metadata.name
+        findings.append(
+            Finding(
+                "pods",
+                "failed" if problem else "ok",
+                f"{name}: {problem or 'ready'}",
+                f"`kubectl -n {cluster.namespace} describe pod {name}` and `kubectl -n "
+                f"{cluster.namespace} logs {name} --previous --all-containers`"
+                if problem
+                else "",
+            )
+        )
+    return findings
+
+
+def problem_of(pod: Any) -> str:
+    """The first reason why a pod is not ready or not well; empty if it is."""
+    for condition in pod.status.conditions or []:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return f"not scheduled: {condition.message}"
+    statuses = [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]
+    for status in statuses:
+        if status.state.waiting:
+            message = f" ({status.state.waiting.message})" if status.state.waiting.message else ""
+            return f"{status.name} waits: {status.state.waiting.reason}{message}"
+        if status.restart_count >= RESTARTS_TO_MENTION:
+            last = status.last_state.terminated
+            why = f", last: {last.reason} with exit code {last.exit_code}" if last else ""
+            return f"{status.name} was restarted {status.restart_count} times{why}"
+    for condition in pod.status.conditions or []:
+        if condition.type == "Ready" and condition.status != "True":
+            return f"not ready: {condition.message or 'its readiness probe fails'}"
+    return ""
+
+
+def check_gpu(cluster: Cluster) -> list[Finding]:
+    """GPUs that the embedder asks for exist on some node."""
+    embedder = cluster.deployments()["embedder"]
+    each = sum(gpus_of(container) for container in embedder.spec.template.spec.containers)
+    if not each:
+        return [Finding("gpu", "skipped", "the embedder asks for no GPU; it computes on CPUs")]
+    allocatable = [int((node.status.allocatable or {}).get(GPU, 0)) for node in cluster.nodes()]
+    wanted = each * (embedder.spec.replicas if embedder.spec.replicas is not None else 1)
+    detail = f"{wanted} asked for, {sum(allocatable)} allocatable on {len(allocatable)} nodes"
+    if max(allocatable, default=0) < each or sum(allocatable) < wanted:
+        return [
+            Finding(
+                "gpu",
+                "failed",
+                detail,
+                "install the NVIDIA device plugin or GPU operator (`kubectl describe nodes` shows "
+                f"{GPU}), add a GPU node, or run on CPUs with --set embedder.gpu.enabled=false",
+            )
+        ]
+    return [Finding("gpu", "ok", detail)]
+
+
+def gpus_of(container: Any) -> int:
+    limits = (container.resources.limits or {}) if container.resources else {}
+    return sum(int(count) for name, count in limits.items() if name.startswith("nvidia.com/"))
+
+
+def check_redis(cluster: Cluster) -> list[Finding]:
+    """The bundled Redis appends to a volume that exists; an external one is its owner's care."""
+    redis = cluster.stateful_sets().get("redis")
+    if redis is None:
+        return [
+            Finding(
+                "redis persistence",
+                "skipped",
+                "Redis is external: see that appendonly is on and maxmemory-policy noeviction",
+            )
+        ]
+    claims = [template.metadata.name for template in redis.spec.volume_claim_templates or []]
+    if not claims:
+        return [
+            Finding(
+                "redis persistence",
+                "failed",
+                f"{redis.metadata.name} has no volume: a restart loses queue and names",
+                "--set redis.persistence.enabled=true",
+            )
+        ]
+    unbound = [
+        claim.metadata.name
+        for claim in cluster.volume_claims()
+        if any(claim.metadata.name.startswith(f"{name}-{redis.metadata.name}-") for name in claims)
+        and claim.status.phase != "Bound"
+    ]
+    if unbound:
+        return [
+            Finding(
+                "redis persistence",
+                "failed",
+                f"volume claim {', '.join(unbound)} is not bound",
+                f"`kubectl -n {cluster.namespace} describe pvc {unbound[0]}`; is there a default "
+                "StorageClass? (`kubectl get storageclass`)",
+            )
+        ]
+    return [Finding("redis persistence", "ok", f"{redis.metadata.name} keeps its data in a volume")]
+
+
+def check_search(cluster: Cluster) -> list[Finding]:
+    """Through a port-forward: what the query service needs, the queue, a search in each gallery."""
+    ready = [pod for pod in cluster.pods("query") if not problem_of(pod)]
+    if not ready:
+        return [Finding("search", "skipped", "no pod of query is ready; see above")]
+    with (
+        forwarded(cluster, ready[0].metadata.name, QUERY_PORT) as address,
+        Client(query=address) as client,
+    ):
+        try:
+            return search_findings(client)
+        except PasserbyError as error:
+            return [
+                Finding(
+                    "search",
+                    "failed",
+                    str(error),
+                    f"`kubectl -n {cluster.namespace} logs {ready[0].metadata.name}`",
+                )
+            ]
+
+
+def search_findings(client: Client) -> list[Finding]:
+    """Needs no Kubernetes: a gallery is searched, which fails if its collection is not loaded."""
+    galleries = client.galleries()
+    if not galleries:
+        return [
+            Finding("search", "skipped", "no gallery yet: push one with `passerby push FOLDER`")
+        ]
+    findings = []
+    pending = max(gallery.pending for gallery in galleries)
+    findings.append(
+        Finding(
+            "queue",
+            "failed" if pending > LONG_QUEUE else "ok",
+            f"{pending} entries wait",
+            "more indexers or embedders: see 'ingestion lags' in docs/operations.md"
+            if pending > LONG_QUEUE
+            else "",
+        )
+    )
+    for gallery in galleries:
+        if gallery.count:
+            hits = client.search("a person", gallery=gallery.name, top_k=1)
+            findings.append(
+                Finding(
+                    "search",
+                    "ok" if hits else "failed",
+                    f"{gallery.name}: {gallery.count} images, {len(hits)} hit for 'a person'",
+                    "" if hits else "is its collection loaded? See 'no hits' in docs/operations.md",
+                )
+            )
+    return findings
