@@ -1,0 +1,129 @@
+"""A rolling restart under load, as a Deployment does it: no failed search, no lost batch."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from deploy.local.stack import REPOSITORY, Stack, _serves
+from passerby import Client
+from tests.conftest import free_port, wait_until
+from tests.e2e.conftest import People, dead_letters, enqueue, make_stack, wait_until_indexed
+from tests.e2e.test_outages import program
+
+SERVICES = ("embedder", "indexer", "query")
+
+
+@dataclass
+class Replicas:
+    """Two processes of each service, beside one Redis and one Milvus."""
+
+    stack: Stack
+    ports: dict[str, tuple[int, int]]
+    processes: dict[tuple[str, int], subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def address(self, service: str) -> str:
+        """A target whose addresses gRPC balances over, as a headless Service's are."""
+        return "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in self.ports[service])
+
+    def start(self, service: str, number: int) -> None:
+        port = self.ports[service][number]
+        log = self.stack.state / "logs" / f"{service}-{number}.log"
+        with log.open("ab") as output:
+            self.processes[service, number] = subprocess.Popen(
+                [sys.executable, "-m", f"services.{service}"],
+                cwd=REPOSITORY,
+                env={
+                    **self.stack._environment,
+                    f"{service.upper()}_PORT": str(port),
+                    "QUERY_HTTP_PORT": str(free_port()),
+                    "INDEXER_CONSUMER": f"indexer-{number}",
+                    "EMBEDDER_ADDRESS": self.address("embedder"),
+                },
+                stdout=output,
+                stderr=output,
+            )
+        wait_until(lambda: _serves(f"127.0.0.1:{port}"), f"{service} {number} ready", 90)
+
+    def stop(self, service: str, number: int) -> None:
+        """SIGTERM, and the exit code that says that nothing was cut off."""
+        process = self.processes.pop((service, number))
+        process.terminate()
+        assert process.wait(40) == 0
+
+
+@pytest.fixture
+def replicas(tmp_path: Path) -> Iterator[Replicas]:
+    stack = make_stack(tmp_path)
+    for folder in ("logs", "run", "redis", "milvus", "images"):
+        (stack.state / folder).mkdir(parents=True)
+    ports = {service: (free_port(), free_port()) for service in SERVICES}
+    replicas = Replicas(stack, ports)
+    try:
+        for name in ("redis", "milvus"):
+            stack._start(program(stack, name))
+            stack._wait_until_it_answers(program(stack, name))
+        for service in SERVICES:
+            for number in (0, 1):
+                replicas.start(service, number)
+        yield replicas
+    finally:
+        for process in replicas.processes.values():
+            process.kill()
+            process.wait()
+        stack.down()
+
+
+def test_restarting_one_replica_after_the_other_is_not_noticed(
+    replicas: Replicas, people: People
+) -> None:
+    pushed: set[str] = set()
+    failures: list[BaseException] = []
+    searches = [0]
+    done = threading.Event()
+    with Redis.from_url(replicas.stack.redis_url) as redis:
+        enqueue(redis, "rolling", {"first.jpg": people.image(0)})
+        wait_until_indexed(redis)
+
+        def push() -> None:
+            number = 0
+            while not done.wait(0.05):
+                name = f"{number}.jpg"
+                enqueue(redis, "rolling", {name: people.image(number % len(people.records))})
+                pushed.add(name)
+                number += 1
+
+        def search() -> None:
+            address = replicas.address("query")
+            with Client(query=address, redis_url=replicas.stack.redis_url) as client:
+                while not done.is_set():
+                    try:
+                        assert client.search("a woman in a blue coat", gallery="rolling")
+                    except Exception as error:  # noqa: BLE001 - each is a finding
+                        failures.append(error)
+                    searches[0] += 1
+
+        threads = [threading.Thread(target=work) for work in (push, search, search)]
+        for thread in threads:
+            thread.start()
+        try:
+            for service in SERVICES:
+                for number in (0, 1):
+                    replicas.stop(service, number)
+                    replicas.start(service, number)
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join()
+        assert failures == []
+        assert searches[0] > 50
+        wait_until_indexed(redis)
+        assert dead_letters(redis, "rolling") == {}
+    with Client(query=replicas.address("query"), redis_url=replicas.stack.redis_url) as client:
+        found = {hit.filename for hit in client.search("a person", gallery="rolling", top_k=1000)}
+    assert found == pushed | {"first.jpg"} or len(pushed) >= 1000
