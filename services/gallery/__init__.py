@@ -1,1 +1,1 @@
-"""Shared by indexer and query: the Milvus collections and the names in Redis."""
+"""Shared by indexer and query: the vectors in Milvus, the names in Redis, the images kept aside."""

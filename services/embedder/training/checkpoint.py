@@ -1,0 +1,45 @@
+"""Checkpoints that a killed process cannot spoil, and that are read without running anything."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+class UnusableCheckpoint(ValueError):
+    """The checkpoint does not belong to this run, or cannot be read or written."""
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write beside `path`, reach the disk, then take its place in one step.
+
+    Raises UnusableCheckpoint when the disk is full; what was at `path` before is still whole.
+    """
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        partial.unlink(missing_ok=True)
+        raise UnusableCheckpoint(
+            f"{path}: could not be written ({error}); the previous one is intact. Make room and "
+            f"start the same command again"
+        ) from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Tensors, numbers and text only; a file that holds anything else is refused."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises half a dozen unrelated types for a bad file
+        raise UnusableCheckpoint(
+            f"{path}: not a checkpoint of this program ({type(error).__name__}); delete it to "
+            f"train from the start"
+        ) from error
+    if not isinstance(state, dict):
+        raise UnusableCheckpoint(f"{path}: not a checkpoint of this program; delete it")
+    return state

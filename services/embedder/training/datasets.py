@@ -1,0 +1,182 @@
+"""Readers of captioned pedestrian data sets; every layout becomes the same list of images."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+
+class InvalidDataset(ValueError):
+    """The data set cannot be read as it is; the message names the file and the remedy."""
+
+
+@dataclass(frozen=True)
+class PersonImage:
+    """One image of one person."""
+
+    file: str
+    """Path below the data set's image folder; the image's name everywhere."""
+    identity: int
+    captions: tuple[str, ...]
+    split: Split
+
+
+@dataclass(frozen=True)
+class Dataset:
+    name: str
+    image_root: Path
+    images: tuple[PersonImage, ...]
+
+    def split(self, split: Split) -> list[PersonImage]:
+        """The images of one split, in the order of the file."""
+        return [image for image in self.images if image.split == split]
+
+
+def read_dataset(root: Path) -> Dataset:
+    """Recognise the layout below `root` by its annotation file and read it.
+
+    Raises InvalidDataset, naming every layout that was looked for.
+    """
+    for layout in LAYOUTS:
+        if (root / layout.annotations).is_file():
+            folder = next(
+                (root / name for name in layout.image_folders if (root / name).is_dir()), None
+            )
+            if folder is None:
+                raise InvalidDataset(
+                    f"{root}: {layout.annotations} is there but no folder "
+                    f"{' or '.join(layout.image_folders)}; put the images beside it"
+                )
+            images = tuple(layout.read(root / layout.annotations))
+            if not images:
+                raise InvalidDataset(f"{root / layout.annotations}: lists no images")
+            return Dataset(layout.name, folder, images)
+    known = ", ".join(f"{layout.annotations} ({layout.name})" for layout in LAYOUTS)
+    raise InvalidDataset(f"{root}: no data set here; looked for {known}")
+
+
+def _json_entries(path: Path) -> list[dict[str, Any]]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InvalidDataset(f"{path}: not JSON ({error}); fetch the file again") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InvalidDataset(f"{path}: expected a list of objects, one for each image")
+    return entries
+
+
+def _image(path: Path, number: int, entry: dict[str, Any], file_key: str) -> PersonImage:
+    """One entry of a JSON annotation file; `number` counts from 1, for the message."""
+    try:
+        captions = entry["captions"]
+        image = PersonImage(
+            file=str(entry[file_key]),
+            identity=int(entry["id"]),
+            captions=tuple(str(caption) for caption in captions),
+            split=entry["split"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidDataset(
+            f"{path}: entry {number} lacks or breaks {error}; it needs id, {file_key}, "
+            f"captions and split"
+        ) from error
+    if isinstance(captions, str):
+        raise InvalidDataset(f"{path}: entry {number}: captions must be a list of strings")
+    if image.split not in SPLITS:
+        raise InvalidDataset(
+            f"{path}: entry {number}: split {image.split!r} is none of {', '.join(SPLITS)}"
+        )
+    return image
+
+
+def _read_json(file_key: str) -> Callable[[Path], Iterator[PersonImage]]:
+    def read(path: Path) -> Iterator[PersonImage]:
+        for number, entry in enumerate(_json_entries(path), start=1):
+            yield _image(path, number, entry, file_key)
+
+    return read
+
+
+def _read_plain(path: Path) -> Iterator[PersonImage]:
+    """{id, file_path, captions} with the splits in split.json: {"train": [id, ...], ...}."""
+    split_file = path.with_name("split.json")
+    if not split_file.is_file():
+        raise InvalidDataset(
+            f'{path}: needs split.json beside it: {{"train": [id, ...], "val": [], "test": []}}'
+        )
+    splits = json.loads(split_file.read_text(encoding="utf-8"))
+    if not isinstance(splits, dict) or not set(splits) <= set(SPLITS):
+        raise InvalidDataset(f"{split_file}: expected an object with {', '.join(SPLITS)} only")
+    split_of = {int(identity): split for split, members in splits.items() for identity in members}
+    if len(split_of) < sum(map(len, splits.values())):
+        raise InvalidDataset(f"{split_file}: an identity stands in two splits, or twice in one")
+    for number, entry in enumerate(_json_entries(path), start=1):
+        split = split_of.get(entry.get("id", -1))
+        if split is None:
+            raise InvalidDataset(f"{path}: entry {number}: id is in no split of {split_file.name}")
+        yield _image(path, number, entry | {"split": split}, "file_path")
+
+
+def _read_csv(path: Path) -> Iterator[PersonImage]:
+    """Columns file, identity, caption, split; a line for each caption, in any order.
+
+    Identities may be any text; they are numbered in the order of their first line.
+    """
+    with path.open(encoding="utf-8", newline="") as lines:
+        reader = csv.DictReader(lines)
+        missing = {"file", "identity", "caption", "split"} - set(reader.fieldnames or ())
+        if missing:
+            raise InvalidDataset(f"{path}: the first line lacks {', '.join(sorted(missing))}")
+        rows = list(reader)
+    identities = {name: i for i, name in enumerate(dict.fromkeys(r["identity"] for r in rows))}
+    captions: dict[tuple[str, str, str], list[str]] = {}
+    for row in rows:
+        key = (row["file"], row["identity"], row["split"])
+        captions.setdefault(key, []).append(row["caption"] or "")
+    for number, ((file, identity, split), texts) in enumerate(captions.items(), start=1):
+        entry = {"id": identities[identity], "file": file, "captions": texts, "split": split}
+        yield _image(path, number, entry, "file")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a data set lies on disk, and how large its publication says it is."""
+
+    name: str
+    annotations: str
+    image_folders: Sequence[str]
+    read: Callable[[Path], Iterator[PersonImage]]
+    published: tuple[tuple[Split, int, int], ...] = ()
+    """(split, images, identities)"""
+
+
+LAYOUTS = (
+    Layout(
+        "CUHK-PEDES",
+        "reid_raw.json",
+        ("imgs",),
+        _read_json("file_path"),
+        (("train", 34_054, 11_003), ("val", 3_078, 1_000), ("test", 3_074, 1_000)),
+    ),
+    Layout(
+        "ICFG-PEDES",
+        "ICFG-PEDES.json",
+        ("imgs", "ICFG-PEDES"),
+        _read_json("file_path"),
+        (("train", 34_674, 3_102), ("test", 19_848, 1_000)),
+    ),
+    Layout(
+        "RSTPReid",
+        "data_captions.json",
+        ("imgs",),
+        _read_json("img_path"),
+        (("train", 18_505, 3_701), ("val", 1_000, 200), ("test", 1_000, 200)),
+    ),
+    Layout("captions with a split file", "caption_all.json", ("imgs",), _read_plain),
+    Layout("table", "captions.csv", ("imgs", "."), _read_csv),
+)

@@ -1,0 +1,141 @@
+"""Vectors of a split and what retrieval with them reaches, text to image and image to text."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from services.embedder.dcpl.network import Dcpl
+from services.embedder.dcpl.vocabulary import Vocabulary
+from services.embedder.training import metrics
+from services.embedder.training.augment import normalise
+from services.embedder.training.batches import pad
+from services.embedder.training.datasets import Dataset, InvalidDataset, PersonImage, Split
+from services.embedder.training.pixels import Pixels, decoded
+
+
+@dataclass(frozen=True)
+class EmbeddedSplit:
+    """Each image once, each caption once; vectors float32 and L2-normalised, on the CPU."""
+
+    images: Sequence[PersonImage]
+    image_vectors: Tensor
+    image_identities: Tensor
+    captions: Sequence[str]
+    caption_vectors: Tensor
+    caption_identities: Tensor
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Both directions with intervals, and what chance would reach."""
+
+    text_to_image: metrics.Retrieval
+    text_to_image_interval: dict[str, metrics.Interval]
+    image_to_text: metrics.Retrieval
+    chance_rank_1: float
+    chance_rank_10: float
+    gallery_images: int
+    identities: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def evaluate_split(
+    network: Dcpl,
+    vocabulary: Vocabulary,
+    dataset: Dataset,
+    split: Split,
+    *,
+    height: int,
+    width: int,
+    cache: Path,
+    batch_size: int = 64,
+) -> tuple[EmbeddedSplit, Evaluation]:
+    """Embed a split with a network in eval mode and measure retrieval in it."""
+    images = dataset.split(split)
+    if not images:
+        raise InvalidDataset(f"{dataset.name}: the split {split} is empty")
+    pixels = decoded(dataset, images, height=height, width=width, cache=cache)
+    embedded = embed_split(network, vocabulary, images, pixels, batch_size=batch_size)
+    return embedded, evaluate(embedded)
+
+
+def embed_split(
+    network: Dcpl,
+    vocabulary: Vocabulary,
+    images: Sequence[PersonImage],
+    pixels: Pixels,
+    *,
+    batch_size: int = 64,
+) -> EmbeddedSplit:
+    """pixels: (images, height, width, 3) uint8. Captions without any word are left out."""
+    said = [
+        (caption, words, image.identity)
+        for image in images
+        for caption in image.captions
+        if (words := vocabulary.encode(caption))
+    ]
+    if not said:
+        raise InvalidDataset("no image of this split has a caption; nothing to search for")
+    return EmbeddedSplit(
+        images=images,
+        image_vectors=_embed_images(network, pixels, batch_size),
+        image_identities=torch.tensor([image.identity for image in images]),
+        captions=[caption for caption, _, _ in said],
+        caption_vectors=_embed_captions(network, vocabulary, [w for _, w, _ in said], batch_size),
+        caption_identities=torch.tensor([identity for _, _, identity in said]),
+    )
+
+
+def evaluate(embedded: EmbeddedSplit) -> Evaluation:
+    """Every figure of an embedded split; every image stands in the gallery once."""
+    pair = (embedded.caption_identities, embedded.image_identities)
+    by_text = metrics.rank_queries(embedded.caption_vectors, embedded.image_vectors, *pair)
+    described = torch.isin(embedded.image_identities, embedded.caption_identities)
+    by_image = metrics.rank_queries(
+        embedded.image_vectors[described],
+        embedded.caption_vectors,
+        embedded.image_identities[described],
+        embedded.caption_identities,
+    )
+    return Evaluation(
+        text_to_image=metrics.summarise(by_text),
+        text_to_image_interval=metrics.bootstrap(by_text, embedded.caption_identities),
+        image_to_text=metrics.summarise(by_image),
+        chance_rank_1=metrics.chance_rank(*pair, 1),
+        chance_rank_10=metrics.chance_rank(*pair, 10),
+        gallery_images=len(embedded.images),
+        identities=len(embedded.image_identities.unique()),
+    )
+
+
+@torch.inference_mode()
+def _embed_images(network: Dcpl, pixels: Pixels, batch_size: int) -> Tensor:
+    device = next(network.parameters()).device
+    vectors = [
+        network.encode_images(normalise(torch.tensor(pixels[i : i + batch_size]).to(device)))
+        for i in range(0, len(pixels), batch_size)
+    ]
+    return functional.normalize(torch.cat(vectors).float()).cpu()
+
+
+@torch.inference_mode()
+def _embed_captions(
+    network: Dcpl, vocabulary: Vocabulary, captions: Sequence[Sequence[int]], batch_size: int
+) -> Tensor:
+    """Captions of like length share a batch; the order of the result is that of `captions`."""
+    device = next(network.parameters()).device
+    order = sorted(range(len(captions)), key=lambda i: len(captions[i]))
+    vectors = []
+    for start in range(0, len(order), batch_size):
+        chosen = [captions[i] for i in order[start : start + batch_size]]
+        words, lengths = pad(chosen, vocabulary.padding)
+        vectors.append(network.encode_captions(words.to(device), lengths.to(device)))
+    together = functional.normalize(torch.cat(vectors).float()).cpu()
+    return together[torch.tensor(order).argsort()]

@@ -1,0 +1,163 @@
+"""What learns: network, losses, optimiser and the running average of the weights; one step at a time."""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from services.embedder.dcpl.network import Dcpl
+from services.embedder.training.augment import augment, normalise
+from services.embedder.training.batches import Batch
+from services.embedder.training.objective import Objective, speed_up_on_cpu
+from services.embedder.training.recipe import Recipe
+
+
+class TrainingDiverged(ArithmeticError):
+    """The loss is no number any more; the last checkpoint is from before that."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process computes, and which of how many it is."""
+
+    device: torch.device
+    rank: int = 0
+    ranks: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def agree(self, number: int) -> int:
+        """The first process's number, in every process."""
+        if self.ranks == 1:
+            return number
+        shared = torch.tensor(number, device=self.device)
+        torch.distributed.broadcast(shared, src=0)
+        return int(shared)
+
+
+class Learner:
+    """Holds all that changes while training; `state_dict` is therefore a whole checkpoint."""
+
+    def __init__(self, network: Dcpl, recipe: Recipe, identities: int, place: Place) -> None:
+        self.recipe = recipe
+        self.device = place.device
+        self.objective = Objective(
+            network,
+            identities,
+            cmpm_weight=recipe.cmpm_weight,
+            cmpc_weight=recipe.cmpc_weight,
+        ).to(place.device)
+        if recipe.channels_last:
+            self.objective.to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(network).eval() if recipe.ema_decay else None
+        if place.device.type == "cpu" and recipe.precision == "bfloat16":
+            speed_up_on_cpu(network)
+        self.module: nn.Module = self.objective
+        if place.ranks > 1:
+            self.module = DistributedDataParallel(self.objective)
+        self.optimizer = build_optimizer(self.objective, recipe)
+        self.steps = 0
+
+    @property
+    def model(self) -> Dcpl:
+        """The network to evaluate and to keep, in eval mode."""
+        return self.objective.network.eval() if self.average is None else self.average
+
+    def step(self, batch: Batch, epoch: float, draws: torch.Generator) -> dict[str, float]:
+        """Learn from one batch; `epoch` is the position in the run, with its fraction."""
+        rate = self.recipe.learning_rate * rate_factor(self.recipe, epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate_factor"]
+        self.objective.train()
+        images = augment(normalise(batch.images.to(self.device)), self.recipe.augmentation, draws)
+        if self.recipe.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        bfloat16 = self.recipe.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+            losses: dict[str, Tensor] = self.module(
+                images,
+                batch.words.to(self.device),
+                batch.lengths.to(self.device),
+                batch.identities.to(self.device),
+            )
+        values = {name: loss.item() for name, loss in losses.items()}
+        if not math.isfinite(values["loss"]):
+            raise TrainingDiverged(
+                f"the loss is {values['loss']} at step {self.steps + 1} (epoch {epoch + 1:.2f}, "
+                f"learning rate {rate:.2g}); the last checkpoint is intact. Start in another "
+                f"directory with a lower --learning-rate"
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
+        if self.recipe.clip_norm:
+            nn.utils.clip_grad_norm_(self.objective.parameters(), self.recipe.clip_norm)
+        self.optimizer.step()
+        self.steps += 1
+        if self.average is not None:
+            # A young average forgets faster, or it would remember the random start for long.
+            decay = min(self.recipe.ema_decay, (1 + self.steps) / (10 + self.steps))
+            update_average(self.average, self.objective.network, decay)
+        return values
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "objective": self.objective.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "steps": self.steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.objective.load_state_dict(state["objective"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]
+
+
+def build_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimizer:
+    """Adam or AdamW; the image tower at its own rate, no decay for biases and norms."""
+    tower = {id(weight) for weight in objective.network.image_tower.parameters()}
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for weight in objective.parameters():
+        rate_factor = recipe.tower_rate_factor if id(weight) in tower else 1.0
+        decay = recipe.weight_decay if weight.ndim > 1 else 0.0
+        groups.setdefault((rate_factor, decay), []).append(weight)
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
+    return kind(
+        [
+            {"params": weights, "rate_factor": rate_factor, "weight_decay": decay}
+            for (rate_factor, decay), weights in groups.items()
+        ],
+        lr=recipe.learning_rate,
+    )
+
+
+def rate_factor(recipe: Recipe, epoch: float) -> float:
+    """Share of the learning rate at a position of the run: linear warm-up, then the schedule."""
+    if epoch < recipe.warmup_epochs:
+        return max(epoch / recipe.warmup_epochs, 0.01)
+    if recipe.schedule == "constant":
+        return 1.0
+    done = (epoch - recipe.warmup_epochs) / max(recipe.epochs - recipe.warmup_epochs, 1e-9)
+    return max(0.5 * (1 + math.cos(math.pi * done)), 0.01)
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    """average <- decay x average + (1 - decay) x network; counters are copied."""
+    current = network.state_dict()
+    old, new = [], []
+    for name, tensor in average.state_dict().items():
+        if tensor.is_floating_point():
+            old.append(tensor)
+            new.append(current[name])
+        else:
+            tensor.copy_(current[name])
+    torch._foreach_lerp_(old, new, 1 - decay)  # noqa: SLF001 (torch's own EMA calls it)

@@ -1,0 +1,59 @@
+"""Decoded images of a split as one array on disk, so that each is decoded once and not each epoch."""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.embedder.images import InvalidImage, decode
+from services.embedder.training.datasets import Dataset, InvalidDataset, PersonImage
+
+Pixels = NDArray[np.uint8]
+
+
+def decoded(
+    dataset: Dataset, images: Sequence[PersonImage], *, height: int, width: int, cache: Path
+) -> Pixels:
+    """The images as (images, height, width, 3) uint8, mapped from a file below `cache`.
+
+    The same images at the same size are decoded once; the operating system keeps in memory
+    what fits. Raises InvalidDataset naming the first image that cannot be read.
+    """
+    key = hashlib.sha256(f"{dataset.image_root.resolve()} {height} {width}".encode())
+    for image in images:
+        key.update(image.file.encode() + b"\0")
+    path = cache / f"{key.hexdigest()[:16]}.npy"
+    if not path.exists():
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        try:
+            _decode_into(partial, dataset, images, height, width)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    array: Pixels = np.load(path, mmap_mode="r")
+    return array
+
+
+def _decode_into(
+    path: Path, dataset: Dataset, images: Sequence[PersonImage], height: int, width: int
+) -> None:
+    array = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.uint8, shape=(len(images), height, width, 3)
+    )
+
+    def fill(row: int) -> None:
+        file = dataset.image_root / images[row].file
+        try:
+            array[row] = decode(file.read_bytes(), height=height, width=width)
+        except (OSError, InvalidImage) as error:
+            raise InvalidDataset(f"{file}: {error}; `prepare` lists all such images") from error
+
+    with ThreadPoolExecutor() as threads:  # Pillow decodes outside the interpreter lock
+        for _ in threads.map(fill, range(len(images))):
+            pass
+    array.flush()

@@ -1,0 +1,103 @@
+"""What a training run does, as data: network, images, batches, losses, optimiser; and the presets."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from services.embedder.dcpl.network import Architecture
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far an image may be changed, each drawn anew for each image of a batch."""
+
+    flip: bool = True
+    shift: float = 0.0
+    """Of the image's height and width, to either side."""
+    zoom: float = 0.0
+    """0.1 draws a scale between 0.9 and 1.1."""
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    """No hue: captions name colours."""
+    erase: float = 0.0
+    """Chance that a rectangle of 5 to 20 % of the image is painted over."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. Epochs count images, whatever the number of captions and processes."""
+
+    architecture: Architecture
+    image_height: int = 224
+    image_width: int = 224
+    epochs: int = 60
+    batch_size: int = 128
+    images_per_identity: int = 1
+    """At most so many images of a person stand together in a batch."""
+    captions_per_image: int = 1
+    minimum_word_count: int = 2
+    word_dropout: float = 0.0
+    """Chance that a word becomes the unknown word, so that unknown words do not surprise."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    cmpm_weight: float = 1.0
+    cmpc_weight: float = 1.0
+
+    optimizer: Literal["adam", "adamw"] = "adamw"
+    learning_rate: float = 1e-3
+    tower_rate_factor: float = 1.0
+    """Rate of the image tower relative to the rest; below 1 for a pretrained tower."""
+    weight_decay: float = 0.05
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup_epochs: float = 1.0
+    clip_norm: float = 0.0
+    """Gradients longer than this are shortened to it; 0 leaves them alone."""
+    ema_decay: float = 0.0
+    """0 keeps no average: the last weights are the model."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    channels_last: bool = True
+    patience: int = 0
+    """Epochs without a better validation Rank-1 before the run stops; 0 never stops early."""
+    seed: int = 1
+
+
+# Exactly the paper's network and losses with its optimiser (Adam, 2e-4, batches of 16).
+PAPER = Recipe(
+    architecture=Architecture(),
+    batch_size=16,
+    minimum_word_count=1,
+    optimizer="adam",
+    learning_rate=2e-4,
+    weight_decay=0.0,
+    schedule="constant",
+    warmup_epochs=0,
+    precision="float32",
+    channels_last=False,
+)
+
+RECOMMENDED = Recipe(
+    architecture=Architecture(),
+    image_height=256,
+    image_width=128,
+    images_per_identity=2,
+    captions_per_image=2,
+    word_dropout=0.05,
+    augmentation=Augmentation(
+        shift=0.06, zoom=0.1, brightness=0.2, contrast=0.2, saturation=0.15, erase=0.3
+    ),
+    clip_norm=5.0,
+    ema_decay=0.999,
+    patience=15,
+)
+
+# Small enough for the repository and for a processor without a GPU.
+DEMO = replace(
+    RECOMMENDED,
+    architecture=Architecture(word_dimension=256, hidden=256, dimension=256),
+    image_height=160,
+    image_width=80,
+    epochs=40,
+    patience=0,
+)
+
+PRESETS = {"paper": PAPER, "recommended": RECOMMENDED, "demo": DEMO}

@@ -1,0 +1,184 @@
+"""The training run: from a data set and a recipe to a model directory; it can resume exactly.
+
+A run's directory holds checkpoint.pt (all that is needed to go on), history.json (a row for each
+epoch), model/ (the best epoch's weights), tensorboard/ and pixels/ (the decoded images).
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from services.embedder.dcpl.model_directory import ModelCard, save_model
+from services.embedder.dcpl.network import Dcpl
+from services.embedder.dcpl.vocabulary import Vocabulary
+from services.embedder.training.batches import (
+    TrainingImages,
+    batches,
+    generator_for,
+    load_training_images,
+    steps_per_epoch,
+)
+from services.embedder.training.checkpoint import (
+    UnusableCheckpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from services.embedder.training.datasets import Dataset
+from services.embedder.training.evaluate import evaluate_split
+from services.embedder.training.learner import Learner, Place
+from services.embedder.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One row of the history. The validation figures are those of the averaged weights."""
+
+    number: int
+    losses: dict[str, float]
+    images_per_second: float
+    validation: dict[str, float]
+
+
+@dataclass
+class Progress:
+    """Where a run stands; part of the checkpoint."""
+
+    epochs_done: int = 0
+    best_rank_1: float = -1.0
+    best_epoch: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    def is_over(self, recipe: Recipe) -> bool:
+        stale = self.epochs_done - self.best_epoch
+        return self.epochs_done >= recipe.epochs or 0 < recipe.patience <= stale
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a caller wants to hear while it runs."""
+
+    step: Callable[[int, dict[str, float]], None] = lambda images, losses: None
+    """After each step: the images in it over all processes, and the losses."""
+    epoch: Callable[[Epoch], None] = lambda epoch: None
+
+
+def train(
+    dataset: Dataset,
+    recipe: Recipe,
+    directory: Path,
+    *,
+    name: str,
+    place: Place,
+    prepare_network: Callable[[Dcpl], None] = lambda network: None,
+    watch: Watch = Watch(),  # noqa: B008 (frozen)
+) -> Path:
+    """Train, or go on where the checkpoint in `directory` stands; returns the model directory.
+
+    prepare_network is called once on the fresh network, to load a pretrained tower.
+    Raises TrainingDiverged, UnusableCheckpoint and InvalidDataset, whose messages say what to do.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    cache, checkpoint = directory / "pixels", directory / "checkpoint.pt"
+    vocabulary = Vocabulary.build(
+        [caption for image in dataset.split("train") for caption in image.captions],
+        recipe.minimum_word_count,
+    )
+    architecture = replace(recipe.architecture, vocabulary_size=len(vocabulary))
+    recipe = replace(recipe, architecture=architecture)
+    data = load_training_images(dataset, recipe, vocabulary, cache)
+
+    torch.manual_seed(recipe.seed)
+    network = Dcpl(architecture)
+    prepare_network(network)
+    learner = Learner(network, recipe, data.identity_count, place)
+    progress = Progress()
+    if checkpoint.exists():
+        progress = resume(checkpoint, learner, recipe, vocabulary)
+
+    while not progress.is_over(recipe):
+        number = progress.epochs_done + 1
+        losses, speed = _train_epoch(learner, data, recipe, number - 1, place, watch)
+        progress.epochs_done = number
+        if place.is_first:
+            _, evaluation = evaluate_split(
+                learner.model,
+                vocabulary,
+                dataset,
+                "val" if dataset.split("val") else "test",
+                height=recipe.image_height,
+                width=recipe.image_width,
+                cache=cache,
+            )
+            epoch = Epoch(number, losses, speed, evaluation.text_to_image.as_dict())
+            progress.history.append(asdict(epoch))
+            if evaluation.text_to_image.rank_1 > progress.best_rank_1:
+                progress.best_rank_1 = evaluation.text_to_image.rank_1
+                progress.best_epoch = number
+                card = _card(name, recipe, vocabulary, dataset, epoch)
+                save_model(directory / "model", learner.model, card)
+            _record(directory, progress, epoch)
+            state = {"progress": asdict(progress), "learner": learner.state_dict()}
+            save_checkpoint(checkpoint, state | _identity_of(recipe, vocabulary))
+            watch.epoch(epoch)
+        progress.best_epoch = place.agree(progress.best_epoch)
+    return directory / "model"
+
+
+def _train_epoch(
+    learner: Learner,
+    data: TrainingImages,
+    recipe: Recipe,
+    epoch: int,
+    place: Place,
+    watch: Watch,
+) -> tuple[dict[str, float], float]:
+    """One pass over the images; mean losses and images/s."""
+    steps = steps_per_epoch(len(data.identities), recipe)
+    sums: dict[str, float] = {}
+    started = time.monotonic()
+    for step, batch in enumerate(batches(data, recipe, epoch, rank=place.rank, ranks=place.ranks)):
+        # Dropout draws from the global generator: seeding it here is what makes resuming exact.
+        torch.manual_seed(generator_for(recipe.seed, epoch, step, place.rank, 1).initial_seed())
+        draws = generator_for(recipe.seed, epoch, step, place.rank, 2)
+        losses = learner.step(batch, epoch + step / steps, draws)
+        for name, loss in losses.items():
+            sums[name] = sums.get(name, 0.0) + loss / steps
+        watch.step(recipe.batch_size, losses)
+    return sums, steps * recipe.batch_size / (time.monotonic() - started)
+
+
+def resume(checkpoint: Path, learner: Learner, recipe: Recipe, vocabulary: Vocabulary) -> Progress:
+    """Put the learner where the checkpoint stands. Another recipe or vocabulary is refused."""
+    state = load_checkpoint(checkpoint)
+    for part, wanted in _identity_of(recipe, vocabulary).items():
+        if state.get(part) != wanted:
+            raise UnusableCheckpoint(
+                f"{checkpoint}: was made with another {part}; use the same command and data as "
+                f"at the start, or another output directory"
+            )
+    learner.load_state_dict(state["learner"])
+    return Progress(**state["progress"])
+
+
+def _identity_of(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, str]:
+    """What a checkpoint must share with the run that goes on from it."""
+    return {
+        "recipe": json.dumps(asdict(recipe), sort_keys=True),
+        "vocabulary": json.dumps(vocabulary.to_json(), sort_keys=True),
+    }
+
+
+def _record(directory: Path, progress: Progress, epoch: Epoch) -> None:
+    (directory / "history.json").write_text(json.dumps(progress.history, indent=1) + "\n")
+    with SummaryWriter(directory / "tensorboard") as board:
+        for name, loss in epoch.losses.items():
+            board.add_scalar(f"train/{name}", loss, epoch.number)
+        for name, figure in epoch.validation.items():
+            board.add_scalar(f"validation/{name}", figure, epoch.number)
+        board.add_scalar("images_per_second", epoch.images_per_second, epoch.number)

@@ -1,0 +1,72 @@
+"""The images kept aside for the page, on any file system that fsspec knows; off by default."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+import fsspec
+
+from services.runtime.errors import Unavailable
+from services.runtime.health import first_line
+
+T = TypeVar("T")
+
+
+class Images:
+    """The encoded images by gallery and id: a filename never becomes a path.
+
+    A store that cannot be reached raises Unavailable.
+    """
+
+    def __init__(self, uri: str, timeout_s: float = 30) -> None:
+        """uri: an fsspec URL such as file:///var/lib/passerby or s3://bucket/people."""
+        # Local folders have to be made; elsewhere a path is only a name.
+        options = {"auto_mkdir": True} if uri.startswith("file://") else {}
+        self._files, self._root = fsspec.url_to_fs(uri, **options)
+        self._timeout_s = timeout_s
+
+    async def put(self, gallery: str, images: Mapping[int, bytes]) -> None:
+        """Keeps images (id -> encoded image), over what was there."""
+        files = {self._path(gallery, id_): data for id_, data in images.items()}
+        await self._in_thread(lambda: self._files.pipe(files))
+
+    async def get(self, gallery: str, id_: int) -> bytes | None:
+        """The encoded image, or None if it is not kept."""
+
+        def read() -> bytes | None:
+            try:
+                data: bytes = self._files.cat_file(self._path(gallery, id_))
+            except FileNotFoundError:
+                return None
+            return data
+
+        return await self._in_thread(read)
+
+    async def remove(self, gallery: str, ids: Iterable[int]) -> None:
+        """Removes images; who is not there is passed over."""
+
+        def remove() -> None:
+            for id_ in ids:
+                try:
+                    self._files.rm_file(self._path(gallery, id_))
+                except FileNotFoundError:
+                    continue
+
+        await self._in_thread(remove)
+
+    def _path(self, gallery: str, id_: int) -> str:
+        name = f"{id_:016x}"
+        return f"{self._root}/{gallery}/{name[:2]}/{name}"
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.to_thread(work)
+        except TimeoutError:
+            raise Unavailable(
+                f"the image store {self._root} did not answer within {self._timeout_s} s"
+            ) from None
+        except OSError as error:
+            raise Unavailable(
+                f"the image store {self._root} does not work: {first_line(error)}"
+            ) from error

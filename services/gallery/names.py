@@ -1,0 +1,114 @@
+"""Names in Redis: which filename an id stands for, in small hashes of tens of bytes a name."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from redis.asyncio import Redis
+
+from services.gallery.ids import bucket_and_field, candidate_ids
+from services.gallery.keys import names_key
+from services.gallery.redis_connection import redis_errors
+
+T = TypeVar("T")
+
+# Commands of one pipeline: Redis answers others in between.
+_CHUNK = 2000
+
+
+class NoFreeId(Exception):
+    """All ids that the filename may have belong to others."""
+
+
+class Names:
+    """The names of all galleries. Outages of Redis raise Unavailable."""
+
+    def __init__(
+        self, redis: Redis, candidates: Callable[[str, str], Sequence[int]] = candidate_ids
+    ) -> None:
+        self._redis = redis
+        self._candidates = candidates
+
+    async def claim(self, gallery: str, filenames: Sequence[str]) -> list[int]:
+        """The id of each filename, in order; who has none yet gets one.
+
+        A filename keeps the id that it has, even when an earlier one of its candidates has
+        become free: it never has two. Raises NoFreeId.
+        """
+        ids: dict[str, int] = {}
+        waiting = list(dict.fromkeys(filenames))
+        while waiting:
+            found, free = await self._look_up(gallery, waiting)
+            ids |= found
+            waiting = [name for name in waiting if name not in found]
+            for name in waiting:
+                if name not in free:
+                    raise NoFreeId(
+                        f"{name!r}: all ids that this name may have are taken; rename the image"
+                    )
+            # Who loses the race for an id looks again: the winner may have been the same name.
+            won = await self._set_if_absent(gallery, [(free[name], name) for name in waiting])
+            ids |= {name: free[name] for name, mine in zip(waiting, won, strict=True) if mine}
+            waiting = [name for name, mine in zip(waiting, won, strict=True) if not mine]
+        return [ids[name] for name in filenames]
+
+    async def ids_of(self, gallery: str, filenames: Sequence[str]) -> list[int | None]:
+        """The id of each filename, in order; None for a name that the gallery does not have."""
+        found, _ = await self._look_up(gallery, list(dict.fromkeys(filenames)))
+        return [found.get(name) for name in filenames]
+
+    async def filenames_of(self, gallery: str, ids: Sequence[int]) -> list[str | None]:
+        """The filename of each id, in order; None for an id that has none."""
+        names = await self._values(gallery, ids)
+        return [None if name is None else name.decode() for name in names]
+
+    async def forget(self, gallery: str, ids: Sequence[int]) -> None:
+        """Takes the names away; ids without one are passed over."""
+        with redis_errors():
+            for chunk in _chunks(ids):
+                pipeline = self._redis.pipeline(transaction=False)
+                for id_ in chunk:
+                    bucket, field = bucket_and_field(id_)
+                    pipeline.hdel(names_key(gallery, bucket), field)
+                await pipeline.execute()
+
+    async def _look_up(
+        self, gallery: str, filenames: Sequence[str]
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """(filename -> its id, filename without one -> the first id that is free)."""
+        candidates = [list(self._candidates(gallery, name)) for name in filenames]
+        holders = iter(await self._values(gallery, [id_ for ids in candidates for id_ in ids]))
+        found: dict[str, int] = {}
+        free: dict[str, int] = {}
+        for name, ids in zip(filenames, candidates, strict=True):
+            for id_, holder in [(id_, next(holders)) for id_ in ids]:
+                if holder is None:
+                    free.setdefault(name, id_)
+                elif holder == name.encode():
+                    found.setdefault(name, id_)
+        return found, free
+
+    async def _values(self, gallery: str, ids: Iterable[int]) -> list[bytes | None]:
+        values: list[bytes | None] = []
+        with redis_errors():
+            for chunk in _chunks(list(ids)):
+                pipeline = self._redis.pipeline(transaction=False)
+                for id_ in chunk:
+                    bucket, field = bucket_and_field(id_)
+                    pipeline.hget(names_key(gallery, bucket), field)  # type: ignore[arg-type]
+                values += await pipeline.execute()
+        return values
+
+    async def _set_if_absent(self, gallery: str, names: Sequence[tuple[int, str]]) -> list[bool]:
+        won: list[bool] = []
+        with redis_errors():
+            for chunk in _chunks(names):
+                pipeline = self._redis.pipeline(transaction=False)
+                for id_, name in chunk:
+                    bucket, field = bucket_and_field(id_)
+                    pipeline.hsetnx(names_key(gallery, bucket), field, name)  # type: ignore[arg-type]
+                won += [bool(answer) for answer in await pipeline.execute()]
+        return won
+
+
+def _chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))

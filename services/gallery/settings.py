@@ -1,0 +1,69 @@
+"""Where Redis, Milvus and the image store are: the settings that indexer and query share."""
+
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from services.runtime.settings import ServiceSettings
+
+
+class GallerySettings(ServiceSettings):
+    """Base of both services' settings; these variables have no prefix."""
+
+    model_config = SettingsConfigDict(populate_by_name=True)
+
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        validation_alias="REDIS_URL",
+        description="redis://, rediss:// or unix:// URL of the queue and the names",
+    )
+    redis_timeout_s: float = Field(5, gt=0, le=60, validation_alias="REDIS_TIMEOUT_S")
+    milvus_uri: str = Field(
+        "http://127.0.0.1:19530",
+        validation_alias="MILVUS_URI",
+        description="http:// or https:// address of Milvus",
+    )
+    milvus_token: SecretStr = Field(
+        SecretStr(""), validation_alias="MILVUS_TOKEN", description="user:password or an API key"
+    )
+    milvus_timeout_s: float = Field(10, gt=0, le=600, validation_alias="MILVUS_TIMEOUT_S")
+    milvus_index: Literal["AUTOINDEX", "FLAT", "IVF_FLAT", "HNSW", "DISKANN", "GPU_CAGRA"] = Field(
+        "AUTOINDEX",
+        validation_alias="MILVUS_INDEX",
+        description="index of collections that are created from now on",
+    )
+    milvus_index_params: dict[str, Any] = Field(
+        {},
+        validation_alias="MILVUS_INDEX_PARAMS",
+        description='JSON, for example {"M": 16, "efConstruction": 200}',
+    )
+    milvus_search_params: dict[str, Any] = Field(
+        {}, validation_alias="MILVUS_SEARCH_PARAMS", description='JSON, for example {"ef": 200}'
+    )
+    images_uri: str = Field(
+        "",
+        validation_alias="IMAGES_URI",
+        description="fsspec URL where the indexed images are kept for the page; empty: nowhere",
+    )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: str) -> str:
+        if not value.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        return value
+
+    @field_validator("milvus_uri")
+    @classmethod
+    def _milvus_scheme(cls, value: str) -> str:
+        if not value.startswith(("http://", "https://")):
+            raise ValueError("must start with http:// or https://")
+        return value
+
+    @field_validator("images_uri")
+    @classmethod
+    def _images_scheme(cls, value: str) -> str:
+        if value and "://" not in value:
+            raise ValueError("must be a URL such as file:///var/lib/passerby or s3://bucket/people")
+        return value
