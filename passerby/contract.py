@@ -5,6 +5,8 @@ import re
 INGEST_STREAM = "passerby:ingest"
 CONSUMER_GROUP = "indexer"
 DEAD_LETTERS_STREAM = "passerby:dead-letters"
+# Hash: gallery -> images and entries of it that are among the dead letters.
+DEAD_LETTER_COUNTS = "passerby:dead-letter-counts"
 
 DEFAULT_GALLERY = "default"
 GALLERY_NAME = re.compile(r"[a-z0-9-]{1,63}")

@@ -10,11 +10,13 @@ import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
+from passerby.errors import PasserbyError
+
 TIMEOUT_S = 20
 PART_OF = "app.kubernetes.io/part-of=passerby"
 
 
-class ClusterError(Exception):
+class ClusterError(PasserbyError):
     """The cluster cannot be asked, or refuses; the message says what to do about it."""
 
 

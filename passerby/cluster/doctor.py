@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from passerby.client import Client, PasserbyError
+from passerby.client import Client
 from passerby.cluster.access import Cluster, ClusterError
 from passerby.cluster.port_forward import forwarded
+from passerby.errors import PasserbyError
 
 SERVICES = ("embedder", "indexer", "query")
 GPU = "nvidia.com/gpu"

@@ -1,7 +1,8 @@
 """Every key in Redis beyond the two streams of the contract."""
 
-# Hash: gallery -> images and entries of it that were refused so far.
-DEAD_LETTER_COUNTS = "passerby:dead-letter-counts"
+from passerby.contract import DEAD_LETTER_COUNTS
+
+__all__ = ["DEAD_LETTER_COUNTS", "names_key"]
 
 
 def names_key(gallery: str, bucket: int) -> str:

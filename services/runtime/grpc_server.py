@@ -14,18 +14,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import Histogram
 
+from passerby.channel import MESSAGE_LIMITS
 from services.runtime.errors import ServiceError
 from services.runtime.health import Health
 
 log = structlog.get_logger()
-
-# A batch of 256 large photographs fits; beyond it the caller shall split.
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-
-MESSAGE_LIMITS = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-]
 
 RPC_SECONDS = Histogram("passerby_rpc_seconds", "Time to answer a call.", ["method", "code"])
 

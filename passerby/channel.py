@@ -1,0 +1,39 @@
+"""How clients and services call each other: balanced over pods, retried while one restarts."""
+
+import json
+
+# A batch of 256 large photographs fits; beyond it the caller shall split.
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+MESSAGE_LIMITS = [
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+]
+
+_SERVICE_CONFIG = {
+    # A connection stays with one pod; over all addresses of a headless service calls balance.
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+
+CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
+    *MESSAGE_LIMITS,
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    # By default a call of more than 256 KiB, any call with images, is never tried again.
+    ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    # The default is two minutes: a restarted neighbour would be found that late.
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+]

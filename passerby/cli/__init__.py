@@ -1,0 +1,53 @@
+"""The command line: `passerby push`, `search`, `status` and their relatives."""
+
+from typing import Any
+
+import click
+
+from passerby.cli.dead_letters import dead_letters
+from passerby.cli.delete import delete
+from passerby.cli.doctor import doctor
+from passerby.cli.push import push
+from passerby.cli.search import search
+from passerby.cli.status import status
+from passerby.cli.terminal import plain
+from passerby.client import DEFAULT_QUERY, DEFAULT_REDIS_URL, Client
+from passerby.errors import PasserbyError
+
+
+class Commands(click.Group):
+    """Says what went wrong in one line, with exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PasserbyError as error:
+            raise click.ClickException(plain(str(error))) from error
+
+
+@click.group(cls=Commands)
+@click.option(
+    "--query",
+    envvar="PASSERBY_QUERY",
+    default=DEFAULT_QUERY,
+    show_default=True,
+    show_envvar=True,
+    help="Address of the query service's gRPC port.",
+)
+@click.option(
+    "--redis-url",
+    envvar="REDIS_URL",
+    default=DEFAULT_REDIS_URL,
+    show_default=True,
+    show_envvar=True,
+    help="The queue, for push and dead-letters.",
+)
+@click.version_option(package_name="passerby")
+@click.pass_context
+def main(ctx: click.Context, query: str, redis_url: str) -> None:
+    """Find people in millions of pedestrian images by describing them."""
+    ctx.obj = ctx.with_resource(Client(query, redis_url))
+
+
+for command in (push, search, status, dead_letters, delete, doctor):
+    main.add_command(command)

@@ -1,0 +1,190 @@
+"""The Python client: search over gRPC, push over the queue in Redis."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import grpc
+
+from passerby.channel import CHANNEL_OPTIONS
+from passerby.contract import DEFAULT_GALLERY
+from passerby.errors import PasserbyError, Refused, Unavailable
+from passerby.v1 import search_pb2, search_pb2_grpc
+from passerby.values import DeadLetter, Filter, Gallery, Hits, Image, Progress
+
+if TYPE_CHECKING:
+    from passerby.ingest import IngestQueue
+
+DEFAULT_QUERY = "127.0.0.1:50052"
+DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
+TIMEOUT_S = 10.0
+# Deleting by a filter walks through the gallery.
+DELETE_TIMEOUT_S = 300.0
+
+_LATER = {
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+# How gRPC itself says that nobody answered, unlike a service that lacks what it needs.
+_NO_CONNECTION = (
+    "failed to connect",
+    "connections to all backends failing",
+    "DNS resolution failed",
+)
+
+
+class Client:
+    """Searches galleries and pushes images into them; safe to share between threads.
+
+    query: any gRPC target of the query service; $PASSERBY_QUERY or 127.0.0.1:50052 by default.
+    redis_url: the queue; $REDIS_URL or redis://127.0.0.1:6379/0 by default.
+    timeout_s: the deadline of each call, retries included.
+
+    Connections are opened by the first call that needs them. Every method raises Unavailable or
+    Refused, both a PasserbyError, with a message that says what to do.
+    """
+
+    def __init__(
+        self,
+        query: str | None = None,
+        redis_url: str | None = None,
+        *,
+        timeout_s: float = TIMEOUT_S,
+    ) -> None:
+        self.query = query or os.environ.get("PASSERBY_QUERY") or DEFAULT_QUERY
+        self.redis_url = redis_url or os.environ.get("REDIS_URL") or DEFAULT_REDIS_URL
+        self.timeout_s = timeout_s
+        self._channel = grpc.insecure_channel(self.query, options=CHANNEL_OPTIONS)
+        self._search = search_pb2_grpc.SearchStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._channel.close()
+        if "_queue" in self.__dict__:
+            self._queue.close()
+
+    @cached_property
+    def _queue(self) -> "IngestQueue":
+        # Importing redis takes longer than a search, which does not need it.
+        from passerby.ingest import IngestQueue
+
+        return IngestQueue(self.redis_url, self.timeout_s)
+
+    def search(
+        self,
+        caption: str | None = None,
+        *,
+        image: bytes | None = None,
+        filename: str | None = None,
+        gallery: str = DEFAULT_GALLERY,
+        top_k: int | None = None,
+        offset: int = 0,
+        where: Filter | None = None,
+        explain: bool = False,
+    ) -> Hits:
+        """The images that fit best, best first, none of them twice.
+
+        Exactly one of: caption, what the person looks like; image, an encoded image of the
+        person; filename, an image of the gallery, to find more like it.
+        top_k: 1 to 1,000, 12 if left out; offset: hits to step over.
+        """
+        if sum(query is not None for query in (caption, image, filename)) != 1:
+            raise ValueError("search for one of: caption, image, filename")
+        request = search_pb2.SearchRequest(
+            gallery=gallery,
+            caption=caption,
+            image=image,
+            filename=filename,
+            top_k=top_k,
+            offset=offset,
+            filter=where.message() if where else None,
+            explain=explain,
+        )
+        return Hits(self._call(self._search.Search, request, self.timeout_s))
+
+    def delete(
+        self,
+        *,
+        gallery: str = DEFAULT_GALLERY,
+        filenames: Sequence[str] = (),
+        where: Filter | None = None,
+    ) -> int:
+        """Takes these images, or all that match, out of the gallery; returns how many it had."""
+        request = search_pb2.DeleteRequest(
+            gallery=gallery, filenames=filenames, filter=where.message() if where else None
+        )
+        response = self._call(self._search.Delete, request, DELETE_TIMEOUT_S)
+        return int(response.deleted)
+
+    def gallery(self, name: str = DEFAULT_GALLERY) -> Gallery:
+        request = search_pb2.GetGalleryRequest(gallery=name)
+        return Gallery.from_message(self._call(self._search.GetGallery, request, self.timeout_s))
+
+    def galleries(self) -> list[Gallery]:
+        request = search_pb2.ListGalleriesRequest()
+        response = self._call(self._search.ListGalleries, request, self.timeout_s)
+        return [Gallery.from_message(gallery) for gallery in response.galleries]
+
+    def push(
+        self,
+        images: Iterable[Image],
+        *,
+        gallery: str = DEFAULT_GALLERY,
+        wait: bool = True,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> Progress:
+        """Puts images on the queue, in batches, never more than the queue has room for.
+
+        wait: return when all of them are searchable or refused, else when all are queued.
+        on_progress: called after each batch, and about 20 times a second while waiting.
+
+        Pushing an image again replaces it, so a push that was cut off is simply repeated. What is
+        refused is in the result's failures and does not hurt its neighbours. Raises Unavailable if
+        nothing is taken from the queue for five minutes; what is queued stays there.
+        """
+        return self._queue.push(images, gallery, wait=wait, on_progress=on_progress)
+
+    def pending(self) -> int:
+        """Entries of the queue that are not finished."""
+        return self._queue.pending()
+
+    def dead_letters(self, gallery: str | None = None) -> Iterator[DeadLetter]:
+        """What the indexer refused, oldest first; of all galleries if none is named."""
+        return self._queue.dead_letters(gallery)
+
+    def retry_dead_letters(self, gallery: str | None = None) -> int:
+        """Puts what was refused on the queue again, after its cause is mended; returns how many."""
+        return self._queue.retry_dead_letters(gallery)
+
+    def clear_dead_letters(self, gallery: str | None = None) -> int:
+        """Forgets what was refused; returns how many."""
+        return self._queue.clear_dead_letters(gallery)
+
+    def _call(self, method: Any, request: Any, timeout_s: float) -> Any:
+        try:
+            return method(request, timeout=timeout_s)
+        except grpc.RpcError as error:
+            raise self._explained(error.code(), error.details() or "") from error
+
+    def _explained(self, code: grpc.StatusCode, details: str) -> PasserbyError:
+        if code == grpc.StatusCode.UNAVAILABLE and details.startswith(_NO_CONNECTION):
+            return Unavailable(
+                f"the query service at {self.query} cannot be reached: is the stack up? "
+                f"PASSERBY_QUERY names the address ({details})"
+            )
+        if code in _LATER:
+            return Unavailable(f"the query service at {self.query}: {details}")
+        return Refused(details or code.name, code.name)

@@ -1,0 +1,293 @@
+"""The queue as a client sees it: images onto the stream, what became of them, dead letters."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from redis import Redis
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from passerby.batches import batches
+from passerby.contract import (
+    CONSUMER_GROUP,
+    DEAD_LETTER_COUNTS,
+    DEAD_LETTERS_STREAM,
+    GALLERY_NAME,
+    GALLERY_RULE,
+    INGEST_STREAM,
+)
+from passerby.errors import PasserbyError, Refused, Unavailable
+from passerby.values import DeadLetter, Failure, Image, Progress
+
+# Times the largest usual batch: what the queue may take of Redis' memory.
+MAX_PENDING_ENTRIES = 64
+POLL_S = 0.05
+PATIENCE_S = 300.0
+PAGE = 100
+_STORED = b"entry."
+
+# A letter is counted as long as it is kept; both change together or not at all.
+_REMOVE_LETTER = """
+local removed = redis.call('XDEL', KEYS[1], ARGV[1])
+if removed == 1 and redis.call('HINCRBY', KEYS[2], ARGV[2], -1) <= 0 then
+    redis.call('HDEL', KEYS[2], ARGV[2])
+end
+return removed
+"""
+
+
+class IngestQueue:
+    """Redis with the two streams of the contract; safe to share between threads."""
+
+    def __init__(self, url: str, timeout_s: float) -> None:
+        try:
+            self._redis = Redis.from_url(
+                url,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3),
+            )
+        except ValueError as error:
+            raise PasserbyError(f"REDIS_URL: {error}") from error
+        self.address = _without_password(url)
+
+    def close(self) -> None:
+        self._redis.close()
+
+    def pending(self) -> int:
+        """Entries of the stream that are not finished."""
+        with self._errors():
+            return int(self._redis.xlen(INGEST_STREAM))
+
+    def push(
+        self,
+        images: Iterable[Image],
+        gallery: str,
+        *,
+        wait: bool,
+        on_progress: Callable[[Progress], None],
+        max_pending: int = MAX_PENDING_ENTRIES,
+        patience_s: float = PATIENCE_S,
+    ) -> Progress:
+        """See Client.push."""
+        if not GALLERY_NAME.fullmatch(gallery):
+            raise Refused(f"gallery {gallery!r}: {GALLERY_RULE}")
+        push = _Push(self._redis, patience_s)
+
+        def look() -> None:
+            push.look()
+            on_progress(push.progress())
+
+        with self._errors():
+            for batch in batches(images, gallery, push.failures.append):
+                data = batch.SerializeToString()
+                while not (push.room(max_pending) and push.add(data, len(batch.images))):
+                    push.lose_patience("the queue is full")
+                    time.sleep(POLL_S)
+                    look()
+                look()
+            while wait and push.unfinished:
+                push.lose_patience(f"{push.queued:,} images are queued")
+                time.sleep(POLL_S)
+                look()
+        on_progress(push.progress())
+        return push.progress()
+
+    def dead_letters(self, gallery: str | None = None) -> Iterator[DeadLetter]:
+        """Oldest first; of all galleries if none is named."""
+        for letter, _ in self._letters(gallery):
+            yield letter
+
+    def retry_dead_letters(self, gallery: str | None = None) -> int:
+        """Puts them on the queue again; returns how many."""
+        count = 0
+        for letter, entry in self._letters(gallery):
+            with self._errors():
+                if entry:
+                    self._redis.xadd(INGEST_STREAM, entry)
+                    # In this order: whoever is cut off in between pushes it twice, which is safe.
+                    count += self._remove(letter)
+        return count
+
+    def clear_dead_letters(self, gallery: str | None = None) -> int:
+        """Forgets them; returns how many."""
+        with self._errors():
+            return sum(self._remove(letter) for letter, _ in self._letters(gallery))
+
+    def _remove(self, letter: DeadLetter) -> int:
+        keys = [DEAD_LETTERS_STREAM, DEAD_LETTER_COUNTS]
+        return int(self._redis.eval(_REMOVE_LETTER, len(keys), *keys, letter.id, letter.gallery))
+
+    def _letters(self, gallery: str | None) -> Iterator[tuple[DeadLetter, dict[Any, Any]]]:
+        """Each letter with the entry to push again. Only those that are there at the start."""
+        with self._errors():
+            newest = self._redis.xrevrange(DEAD_LETTERS_STREAM, count=1)
+        start, end = b"-", cast(bytes, newest[0][0]) if newest else b"0"
+        while True:
+            with self._errors():
+                page = _letters_page(self._redis, start, end)
+            for letter_id, fields in page:
+                letter = _letter(letter_id, fields)
+                if gallery is None or letter.gallery == gallery:
+                    yield letter, _stored_entry(fields)
+            if len(page) < PAGE:
+                return
+            start = b"(" + page[-1][0]
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            raise Unavailable(
+                f"Redis at {self.address} cannot be reached ({error}): is the stack up? "
+                f"REDIS_URL names the address"
+            ) from error
+        except RedisError as error:
+            raise Refused(f"Redis at {self.address}: {error}", "FAILED_PRECONDITION") from error
+
+
+class _Push:
+    """One push under way. Which of its entries are finished is asked without their payload."""
+
+    def __init__(self, redis: Redis, patience_s: float) -> None:
+        self._redis = redis
+        self._patience_s = patience_s
+        self._last_change = time.monotonic()
+        self._seen: object = None
+        self.unfinished: dict[bytes, int] = {}
+        """Entry -> its images."""
+        self._refused: dict[tuple[bytes, bytes], int] = {}
+        """(entry, filename) -> images; by name, as a redelivered entry is refused twice."""
+        self._letters_from = b"-"
+        self._entries: dict[bytes, int] = {}
+        self.queued = self.searchable = 0
+        self.failures: list[Failure] = []
+
+    def room(self, max_pending: int) -> bool:
+        return int(self._redis.xlen(INGEST_STREAM)) < max_pending
+
+    def add(self, batch: bytes, images: int) -> bool:
+        """False if Redis has no memory for it now."""
+        try:
+            entry = cast(bytes, self._redis.xadd(INGEST_STREAM, {"batch": batch}))
+        except OutOfMemoryError:
+            return False
+        if not self._entries:
+            # Letters of this push are younger than its first entry, by the same clock.
+            self._letters_from = entry.partition(b"-")[0]
+        self.unfinished[entry] = self._entries[entry] = images
+        self.queued += images
+        self._last_change = time.monotonic()
+        return True
+
+    def look(self) -> None:
+        """Finds out what was finished and refused since the last look."""
+        if not self.unfinished:
+            return
+        delivered, in_hand = self._group()
+        finished = [
+            entry
+            for entry in self.unfinished
+            if _order(entry) <= delivered and entry not in in_hand
+        ]
+        # After the question above: what is finished has its letters by now.
+        self._read_letters()
+        refused: dict[bytes, int] = {}
+        for (entry, _), images in self._refused.items():
+            refused[entry] = refused.get(entry, 0) + images
+        for entry in finished:
+            self.searchable += self.unfinished.pop(entry) - refused.get(entry, 0)
+        seen = (delivered, frozenset(in_hand))
+        if seen != self._seen:
+            self._seen, self._last_change = seen, time.monotonic()
+
+    def progress(self) -> Progress:
+        return Progress(self.queued, self.searchable, tuple(self.failures))
+
+    def lose_patience(self, state: str) -> None:
+        if time.monotonic() - self._last_change > self._patience_s:
+            raise Unavailable(
+                f"{state}, and nothing was taken from the queue for {self._patience_s:.0f} s: is "
+                f"the indexer running, and its log quiet? What is queued stays and is indexed later"
+            )
+
+    def _group(self) -> tuple[tuple[int, int], set[bytes]]:
+        """The last entry that the indexer was given, and those of ours that it works on."""
+        try:
+            groups = self._redis.xinfo_groups(INGEST_STREAM)
+        except ResponseError:  # no stream yet
+            return (0, 0), set()
+        for group in groups:
+            if group["name"] == CONSUMER_GROUP.encode():
+                mine = list(self.unfinished)
+                pending = self._redis.xpending_range(
+                    INGEST_STREAM, CONSUMER_GROUP, min=mine[0], max=mine[-1], count=100_000
+                )
+                in_hand = {cast(bytes, row["message_id"]) for row in pending}
+                return _order(group["last-delivered-id"]), in_hand
+        return (0, 0), set()
+
+    def _read_letters(self) -> None:
+        while True:
+            page = _letters_page(self._redis, self._letters_from)
+            for letter_id, fields in page:
+                entry, filename = fields.get(b"entry_id", b""), fields.get(b"filename", b"")
+                if entry in self._entries and (entry, filename) not in self._refused:
+                    self._refused[entry, filename] = 1 if filename else self._entries[entry]
+                    self.failures.append(_failure(fields))
+                self._letters_from = b"(" + letter_id
+            if len(page) < PAGE:
+                return
+
+
+def _letters_page(
+    redis: Redis, start: bytes, end: bytes = b"+"
+) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    return cast(
+        list[tuple[bytes, dict[bytes, bytes]]],
+        redis.xrange(DEAD_LETTERS_STREAM, start, end, count=PAGE),
+    )
+
+
+def _order(entry: bytes) -> tuple[int, int]:
+    milliseconds, _, number = entry.partition(b"-")
+    return int(milliseconds), int(number)
+
+
+def _failure(fields: dict[bytes, bytes]) -> Failure:
+    return Failure(_text(fields, b"filename"), _text(fields, b"reason"))
+
+
+def _letter(letter_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
+    return DeadLetter(
+        id=letter_id.decode(),
+        gallery=_text(fields, b"gallery"),
+        filename=_text(fields, b"filename"),
+        reason=_text(fields, b"reason"),
+        entry_id=_text(fields, b"entry_id"),
+        deliveries=int(fields.get(b"deliveries", b"0")),
+    )
+
+
+def _stored_entry(fields: dict[bytes, bytes]) -> dict[Any, Any]:
+    return {
+        name.removeprefix(_STORED): value
+        for name, value in fields.items()
+        if name.startswith(_STORED)
+    }
+
+
+def _text(fields: dict[bytes, bytes], name: bytes) -> str:
+    return fields.get(name, b"").decode(errors="replace")
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

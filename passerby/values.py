@@ -1,0 +1,180 @@
+"""What goes into the client and comes out of it: plain values for the contract's messages."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from passerby.v1 import queue_pb2, search_pb2
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image to index: its bytes, or a URI that the indexer may read."""
+
+    filename: str
+    """Identifies the image within its gallery: pushing it again replaces it."""
+    data: bytes | None = None
+    uri: str | None = None
+    camera: str = ""
+    captured_at: datetime | None = None
+    """With a time zone."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def message(self) -> queue_pb2.Image:
+        """Raises ValueError for what a message cannot carry."""
+        if (self.data is None) == (self.uri is None):
+            raise ValueError("an image has either data or a uri")
+        return queue_pb2.Image(
+            filename=self.filename,
+            data=self.data,
+            uri=self.uri,
+            camera=self.camera,
+            captured_at=timestamp(self.captured_at),
+            tags=self.tags,
+        )
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Conditions that must all hold: any of the cameras, the period, all of the tags."""
+
+    cameras: Sequence[str] = ()
+    captured_from: datetime | None = None
+    """At or after, with a time zone; images without a time do not match."""
+    captured_to: datetime | None = None
+    """Before, with a time zone; images without a time do not match."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def message(self) -> search_pb2.Filter:
+        """Raises ValueError for a time without a time zone."""
+        return search_pb2.Filter(
+            cameras=self.cameras,
+            captured_from=timestamp(self.captured_from),
+            captured_to=timestamp(self.captured_to),
+            tags=self.tags,
+        )
+
+
+@dataclass(frozen=True)
+class Hit:
+    """An image that a search found."""
+
+    filename: str
+    score: float
+    """Cosine similarity, -1 to 1."""
+    camera: str
+    captured_at: datetime | None
+    tags: Mapping[str, str]
+
+    @classmethod
+    def from_message(cls, hit: search_pb2.Hit) -> "Hit":
+        captured_at = moment(hit.captured_at) if hit.HasField("captured_at") else None
+        return cls(hit.filename, hit.score, hit.camera, captured_at, dict(hit.tags))
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """How an answer came about."""
+
+    unknown_words: tuple[str, ...]
+    """Words of the caption that the model does not know and therefore ignores."""
+    expression: str
+    """The filter as Milvus evaluated it."""
+    embed_took: timedelta
+    search_took: timedelta
+    resolve_took: timedelta
+
+    @classmethod
+    def from_message(cls, explanation: search_pb2.Explanation) -> "Explanation":
+        return cls(
+            tuple(explanation.unknown_words),
+            explanation.expression,
+            explanation.embed_took.ToTimedelta(),
+            explanation.search_took.ToTimedelta(),
+            explanation.resolve_took.ToTimedelta(),
+        )
+
+
+class Hits(list[Hit]):
+    """The hits of one search, best first, and how they came about."""
+
+    def __init__(self, response: search_pb2.SearchResponse) -> None:
+        super().__init__(Hit.from_message(hit) for hit in response.hits)
+        self.model = response.model
+        self.took: timedelta = response.took.ToTimedelta()
+        self.explanation = (
+            Explanation.from_message(response.explanation)
+            if response.HasField("explanation")
+            else None
+        )
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """A gallery as the query service sees it."""
+
+    name: str
+    count: int
+    """Images that a search can find."""
+    model: str
+    pending: int
+    """Entries of the queue, which all galleries share, that are not finished."""
+    dead_letters: int
+    """Images and entries that were refused."""
+
+    @classmethod
+    def from_message(cls, gallery: search_pb2.Gallery) -> "Gallery":
+        return cls(
+            gallery.gallery, gallery.count, gallery.model, gallery.pending, gallery.dead_letters
+        )
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An image that was not indexed, and why."""
+
+    filename: str
+    """Empty if a whole batch was refused."""
+    reason: str
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a push has come."""
+
+    queued: int
+    """Images on the queue so far."""
+    searchable: int
+    """Of these, what a search finds by now."""
+    failures: tuple[Failure, ...]
+    """What was refused, by the client or by the indexer."""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """Something that the indexer refused, kept with the reason."""
+
+    id: str
+    gallery: str
+    filename: str
+    """Empty if a whole entry was refused."""
+    reason: str
+    entry_id: str
+    """The id that it had on the queue."""
+    deliveries: int
+
+
+def timestamp(time: datetime | None) -> Timestamp | None:
+    if time is None:
+        return None
+    if time.tzinfo is None:
+        raise ValueError(f"{time.isoformat()} has no time zone; add one, for example tzinfo=UTC")
+    result = Timestamp()
+    result.FromDatetime(time)
+    return result
+
+
+def moment(time: Timestamp) -> datetime:
+    return time.ToDatetime(tzinfo=UTC)
