@@ -40,6 +40,10 @@ def ids_in(ids: list[int]) -> str:
     return f"id in {ids}"
 
 
+def all_but(id_: int) -> str:
+    return f"id != {id_}"
+
+
 def both(left: str, right: str) -> str:
     """What both expressions match; an empty one matches all."""
     return f"({left}) and ({right})" if left and right else left or right

@@ -1,0 +1,54 @@
+"""The Search service over gRPC: each call gets the time that its caller has, and no more."""
+
+from typing import Any
+
+import grpc
+
+from passerby.v1 import search_pb2, search_pb2_grpc
+from services.query import galleries
+from services.query.embedding import Embedder
+from services.query.search import search
+from services.query.stores import Stores
+
+NAME = search_pb2.DESCRIPTOR.services_by_name["Search"].full_name
+
+# What is left of the caller's time for the answer, so that an outage is an answer that says
+# what is missing and not a bare DEADLINE_EXCEEDED.
+_SHARE = 0.9
+
+
+class Servicer(search_pb2_grpc.SearchServicer):
+    """timeout_s: time of an answer whose caller sets no deadline, or a later one."""
+
+    def __init__(self, stores: Stores, embedder: Embedder, timeout_s: float) -> None:
+        self._stores = stores
+        self._embedder = embedder
+        self._timeout_s = timeout_s
+
+    async def Search(  # noqa: N802 - the contract's name
+        self, request: search_pb2.SearchRequest, context: Any
+    ) -> search_pb2.SearchResponse:
+        return await search(request, self._stores, self._embedder, self._time(context))
+
+    async def Delete(  # noqa: N802 - the contract's name
+        self,
+        request: search_pb2.DeleteRequest,
+        context: Any,  # noqa: ARG002
+    ) -> search_pb2.DeleteResponse:
+        return await galleries.delete(request, self._stores)
+
+    async def GetGallery(  # noqa: N802 - the contract's name
+        self, request: search_pb2.GetGalleryRequest, context: Any
+    ) -> search_pb2.Gallery:
+        return await galleries.get_gallery(request, self._stores, self._time(context))
+
+    async def ListGalleries(  # noqa: N802 - the contract's name
+        self,
+        request: search_pb2.ListGalleriesRequest,  # noqa: ARG002
+        context: Any,
+    ) -> search_pb2.ListGalleriesResponse:
+        return await galleries.list_galleries(self._stores, self._time(context))
+
+    def _time(self, context: "grpc.aio.ServicerContext[Any, Any]") -> float:
+        remaining = context.time_remaining()
+        return self._timeout_s if remaining is None else min(self._timeout_s, _SHARE * remaining)

@@ -1,0 +1,128 @@
+"""What a request may ask for: every rule of search.proto, each error naming the field."""
+
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from passerby.contract import (
+    DEFAULT_GALLERY,
+    DEFAULT_TOP_K,
+    GALLERY_NAME,
+    GALLERY_RULE,
+    MAX_CAPTION_CHARACTERS,
+    MAX_FILENAME_BYTES,
+    MAX_TOP_K,
+    MAX_WINDOW,
+)
+from passerby.v1 import search_pb2
+from services.gallery.filters import expression
+from services.runtime.errors import InvalidRequest
+
+# Milvus parses an expression for each search; nobody means one that is longer.
+MAX_EXPRESSION_CHARACTERS = 65_536
+# A Timestamp is the years 1 to 9999; binary messages can hold more than that.
+_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a search is to answer: the `top_k` images past the first `offset` of those that
+    `expression` matches."""
+
+    gallery: str
+    offset: int
+    top_k: int
+    expression: str
+
+
+def question(request: search_pb2.SearchRequest) -> Question:
+    """The checked request; its query (caption, image or filename) is there and not empty."""
+    gallery = gallery_name(request.gallery)
+    offset, top_k = _page(request)
+    _check_query(request)
+    return Question(gallery, offset, top_k, filter_expression(request.filter))
+
+
+def gallery_name(name: str) -> str:
+    """The gallery that a request means."""
+    if name and not GALLERY_NAME.fullmatch(name):
+        raise InvalidRequest(f"gallery: {name[:80]!r} is no name; {GALLERY_RULE}")
+    return name or DEFAULT_GALLERY
+
+
+def _page(request: search_pb2.SearchRequest) -> tuple[int, int]:
+    """(offset, top_k) of a search."""
+    top_k = request.top_k if request.HasField("top_k") else DEFAULT_TOP_K
+    if not 1 <= top_k <= MAX_TOP_K:
+        raise InvalidRequest(f"top_k: {top_k} is not within 1 and {MAX_TOP_K}")
+    if request.offset < 0:
+        raise InvalidRequest(f"offset: {request.offset} is negative")
+    if request.offset + top_k > MAX_WINDOW:
+        raise InvalidRequest(
+            f"offset: {request.offset} + top_k {top_k} is more than {MAX_WINDOW}, the deepest "
+            "that a search looks; narrow it with a filter"
+        )
+    return request.offset, top_k
+
+
+def _check_query(request: search_pb2.SearchRequest) -> None:
+    """Exactly one of caption, image and filename, and that one with something in it."""
+    match request.WhichOneof("query"):
+        case "caption":
+            _check_caption(request.caption)
+        case "image":
+            if not request.image:
+                raise InvalidRequest("image: is empty; send an encoded image, for example a JPEG")
+        case "filename":
+            check_filename("filename", request.filename)
+        case _:
+            raise InvalidRequest("set one of caption, image and filename: what to search for")
+
+
+def _check_caption(caption: str) -> None:
+    if not caption.strip():
+        raise InvalidRequest(
+            "caption: is empty; say what the person looks like, "
+            "for example 'a woman in a purple dress'"
+        )
+    if len(caption) > MAX_CAPTION_CHARACTERS:
+        raise InvalidRequest(
+            f"caption: {len(caption)} characters are more than {MAX_CAPTION_CHARACTERS}; "
+            "keep to what can be seen of the person"
+        )
+
+
+def check_filename(field: str, filename: str) -> None:
+    size = len(filename.encode())
+    if not 1 <= size <= MAX_FILENAME_BYTES:
+        raise InvalidRequest(f"{field}: {size} bytes are not within 1 and {MAX_FILENAME_BYTES}")
+
+
+def filter_expression(filter_: search_pb2.Filter) -> str:
+    """The filter as Milvus evaluates it; empty if it has no condition."""
+    for field in ("captured_from", "captured_to"):
+        if filter_.HasField(field):
+            _check_time(f"filter.{field}", getattr(filter_, field))
+    if filter_.HasField("captured_from") and filter_.HasField("captured_to"):
+        start, end = filter_.captured_from, filter_.captured_to
+        if start.ToNanoseconds() >= end.ToNanoseconds():
+            raise InvalidRequest(
+                f"filter.captured_from: {start.ToJsonString()} is not before "
+                f"captured_to, {end.ToJsonString()}; no image can match"
+            )
+    if "" in filter_.tags:
+        raise InvalidRequest("filter.tags: a tag's name is empty")
+    text = expression(filter_)
+    if len(text) > MAX_EXPRESSION_CHARACTERS:
+        raise InvalidRequest(
+            f"filter: {len(text)} characters as an expression are more than "
+            f"{MAX_EXPRESSION_CHARACTERS}; name fewer cameras or tags"
+        )
+    return text
+
+
+def _check_time(field: str, time: Timestamp) -> None:
+    if not (_FIRST_SECOND <= time.seconds <= _LAST_SECOND and 0 <= time.nanos < 1_000_000_000):
+        raise InvalidRequest(
+            f"{field}: {time.seconds} s and {time.nanos} ns are no time of the years 1 to 9999"
+        )
