@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+RANKS = (1, 5, 10, 12)
 QUERIES_AT_ONCE = 256  # bounds memory: a block of 256 x 100,000 scores is 100 MB
 
 
@@ -116,7 +117,7 @@ def summarise(results: QueryResults) -> Retrieval:
 def _figures(results: QueryResults) -> dict[str, Tensor]:
     """Each figure's value for each query, (queries,) float64 in 0 to 1."""
     return {
-        **{f"rank_{k}": (results.first_rank <= k).double() for k in (1, 5, 10, 12)},
+        **{f"rank_{k}": (results.first_rank <= k).double() for k in RANKS},
         "mean_average_precision": results.average_precision,
         "mean_inverse_negative_penalty": results.inverse_negative_penalty,
     }

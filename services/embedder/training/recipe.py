@@ -94,9 +94,10 @@ RECOMMENDED = Recipe(
 DEMO = replace(
     RECOMMENDED,
     architecture=Architecture(word_dimension=256, hidden=256, dimension=256),
-    image_height=160,
-    image_width=80,
-    epochs=40,
+    image_height=128,
+    image_width=64,
+    captions_per_image=1,
+    epochs=30,
     patience=0,
 )
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from services.embedder.dcpl.model_directory import ModelCard, save_model
+from services.embedder.dcpl.model_directory import ModelCard, Precision, save_model
 from services.embedder.dcpl.network import Dcpl
 from services.embedder.dcpl.vocabulary import Vocabulary
 from services.embedder.training.batches import (
@@ -33,6 +33,10 @@ from services.embedder.training.datasets import Dataset
 from services.embedder.training.evaluate import evaluate_split
 from services.embedder.training.learner import Learner, Place
 from services.embedder.training.recipe import Recipe
+
+HISTORY = "history.json"
+SAVED_AS: Precision = "float16"
+"""Of the model, not of the checkpoint; half the file, and the figures are those of the file."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ def train(
                 progress.best_rank_1 = evaluation.text_to_image.rank_1
                 progress.best_epoch = number
                 card = _card(name, recipe, vocabulary, dataset, epoch)
-                save_model(directory / "model", learner.model, card)
+                save_model(directory / "model", learner.model, card, precision=SAVED_AS)
             _record(directory, progress, epoch)
             state = {"progress": asdict(progress), "learner": learner.state_dict()}
             save_checkpoint(checkpoint, state | _identity_of(recipe, vocabulary))
@@ -174,8 +178,31 @@ def _identity_of(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, str]:
     }
 
 
+def _card(
+    name: str, recipe: Recipe, vocabulary: Vocabulary, dataset: Dataset, epoch: Epoch
+) -> ModelCard:
+    images = dataset.split("train")
+    identities = len({image.identity for image in images})
+    return ModelCard(
+        name=name,
+        training_data=f"{dataset.name}, split train of {dataset.image_root.parent.name}: "
+        f"{len(images):,} images of {identities:,} people",
+        metrics={"epoch": epoch.number, "validation": epoch.validation},
+        architecture=recipe.architecture,
+        image_height=recipe.image_height,
+        image_width=recipe.image_width,
+        vocabulary=vocabulary,
+    )
+
+
+def read_history(directory: Path) -> list[dict[str, Any]]:
+    """The rows of a run's epochs, each an Epoch as a dict."""
+    rows: list[dict[str, Any]] = json.loads((directory / HISTORY).read_text())
+    return rows
+
+
 def _record(directory: Path, progress: Progress, epoch: Epoch) -> None:
-    (directory / "history.json").write_text(json.dumps(progress.history, indent=1) + "\n")
+    (directory / HISTORY).write_text(json.dumps(progress.history, indent=1) + "\n")
     with SummaryWriter(directory / "tensorboard") as board:
         for name, loss in epoch.losses.items():
             board.add_scalar(f"train/{name}", loss, epoch.number)
