@@ -1,0 +1,185 @@
+"""Dynamic batching: many small requests in, few device-sized forwards out."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+import numpy as np
+import structlog
+import torch
+from numpy.typing import NDArray
+from prometheus_client import Counter, Gauge, Histogram
+
+from services.runtime.errors import InvalidRequest, Overloaded, ServiceError
+
+log = structlog.get_logger()
+
+Item = TypeVar("Item")
+Vectors = NDArray[np.float32]
+
+LABELS = ["model", "modality"]
+IN_HAND = Gauge("passerby_embedder_in_hand", "Items accepted and not answered yet.", LABELS)
+BATCH = Histogram(
+    "passerby_embedder_batch_items",
+    "Items in one forward pass.",
+    LABELS,
+    buckets=[1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
+)
+FORWARD = Histogram("passerby_embedder_forward_seconds", "Time of one forward pass.", LABELS)
+EMBEDDED = Counter("passerby_embedder_embedded", "Items that became vectors.", LABELS)
+REFUSED = Counter(
+    "passerby_embedder_refused",
+    "Items without a vector: overloaded, invalid, abandoned by their caller, or failed.",
+    [*LABELS, "reason"],
+)
+
+
+class ForwardFailed(ServiceError):
+    """The device or the network failed on a batch; the next one may well succeed."""
+
+
+class Device:
+    """One thread that computes, and whose turn it is. Batchers take turns, first come first."""
+
+    def __init__(self) -> None:
+        self.thread = ThreadPoolExecutor(1, "device")
+        self.turn = asyncio.Lock()
+
+
+@dataclass
+class _Waiting(Generic[Item]):
+    item: Item
+    answer: asyncio.Future[Vectors]
+
+
+@dataclass
+class Batcher(Generic[Item]):
+    """The queue and the batch builder of one model and modality.
+
+    Whatever waits when the device becomes free is the next batch, up to `max_batch`; nothing is
+    delayed to fill one up.
+    """
+
+    forward: Callable[[Sequence[Item]], Vectors]
+    """Items -> (items, dimension); runs on the device's thread."""
+    device: Device
+    model: str
+    modality: str
+    max_batch: int
+    max_queue: int
+    size_class: Callable[[Item], int] = lambda _: 0
+    """Only items of one class share a batch, so that a short one never waits for a long one."""
+    _queues: dict[int, deque[tuple[int, _Waiting[Item]]]] = field(default_factory=dict)
+    _arrivals: int = 0
+    _in_hand: int = 0
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @contextmanager
+    def admit(self, count: int) -> Iterator[None]:
+        """Holds room for a request's items until they are answered.
+
+        Raises InvalidRequest if they can never fit and Overloaded if they do not fit now.
+        """
+        if count > self.max_queue:
+            self.count_refused("invalid", count)
+            raise InvalidRequest(
+                f"{self.modality}: {count} in one request are more than {self.max_queue}, the most "
+                f"that are taken at once; split the request"
+            )
+        if self._in_hand + count > self.max_queue:
+            self.count_refused("overloaded", count)
+            raise Overloaded(
+                f"{self.modality}: {self._in_hand} are in hand for {self.model} and {count} more "
+                f"exceed {self.max_queue}; send them again in a moment, or run more embedders"
+            )
+        self._count_in_hand(count)
+        try:
+            yield
+        finally:
+            self._count_in_hand(-count)
+
+    async def embed(self, item: Item) -> Vectors:
+        """One item -> (dimension,). Raises ForwardFailed. Cancelling takes it off the queue."""
+        waiting = _Waiting(item, asyncio.get_running_loop().create_future())
+        self._arrivals += 1
+        queue = self._queues.setdefault(self.size_class(item), deque())
+        queue.append((self._arrivals, waiting))
+        self._arrived.set()
+        return await waiting.answer
+
+    async def run(self) -> None:
+        """Answers what comes in, until cancelled."""
+        while True:
+            await self._arrived.wait()
+            async with self.device.turn:
+                batch = self._take()
+                if batch:
+                    await self._answer(batch)
+
+    def _take(self) -> list[_Waiting[Item]]:
+        """The next batch: of the class whose oldest item waits longest, without the abandoned."""
+        batch: list[_Waiting[Item]] = []
+        while self._queues and not batch:
+            size = min(self._queues, key=lambda size: self._queues[size][0][0])
+            queue = self._queues[size]
+            while queue and len(batch) < self.max_batch:
+                _, waiting = queue.popleft()
+                if waiting.answer.cancelled():
+                    self.count_refused("abandoned")
+                else:
+                    batch.append(waiting)
+            if not queue:
+                del self._queues[size]
+        if not self._queues:
+            self._arrived.clear()
+        return batch
+
+    async def _answer(self, batch: list[_Waiting[Item]]) -> None:
+        BATCH.labels(self.model, self.modality).observe(len(batch))
+        loop = asyncio.get_running_loop()
+        items = [waiting.item for waiting in batch]
+        try:
+            with FORWARD.labels(self.model, self.modality).time():
+                vectors = await loop.run_in_executor(self.device.thread, self._halving, items)
+        except Exception as error:
+            log.exception(
+                "batch_failed", model=self.model, modality=self.modality, items=len(batch)
+            )
+            self.count_refused("failed", len(batch))
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(
+                        ForwardFailed(
+                            f"{self.modality}: the forward pass of {self.model} failed "
+                            f"({type(error).__name__}); the embedder's log has the details"
+                        )
+                    )
+            return
+        EMBEDDED.labels(self.model, self.modality).inc(len(batch))
+        for waiting, vector in zip(batch, vectors, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(vector)
+
+    def _halving(self, items: list[Item]) -> Vectors:
+        """The forward pass; where the device's memory is too small, in halves from now on."""
+        try:
+            return self.forward(items)
+        except (torch.OutOfMemoryError, MemoryError):
+            if len(items) == 1:
+                raise
+        # Outside of the handler, whose traceback would keep the failed pass's tensors alive.
+        half = len(items) // 2
+        self.max_batch = min(self.max_batch, len(items) - half)
+        log.warning("out_of_memory", model=self.model, max_batch=self.max_batch)
+        return np.concatenate([self._halving(items[:half]), self._halving(items[half:])])
+
+    def count_refused(self, reason: str, count: int = 1) -> None:
+        REFUSED.labels(self.model, self.modality, reason).inc(count)
+
+    def _count_in_hand(self, change: int) -> None:
+        self._in_hand += change
+        IN_HAND.labels(self.model, self.modality).set(self._in_hand)

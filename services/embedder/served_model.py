@@ -1,0 +1,151 @@
+"""One model being served: an image file or a caption in, a result for the caller out."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from grpc import StatusCode
+from numpy.typing import NDArray
+
+from passerby.contract import MAX_CAPTION_CHARACTERS
+from passerby.v1 import embedder_pb2
+from services.embedder.batcher import Batcher, Device
+from services.embedder.dcpl.model_directory import ModelCard, load_model
+from services.embedder.dcpl.vocabulary import Vocabulary, tokenise
+from services.embedder.encoder import Encoder, Pixels
+from services.embedder.images import InvalidImage, decode
+
+# On a CPU larger batches fall out of the cache and are slower; a GPU wants them large.
+SUITABLE_BATCH = {"cpu": 16, "cuda": 256}
+UNKNOWN_WORDS_SHOWN = 10
+
+
+class InvalidCaption(ValueError):
+    """The caller's fault: the caption says nothing that can be embedded; tells why."""
+
+
+def understand(caption: str, vocabulary: Vocabulary) -> tuple[list[int], list[str]]:
+    """A caption -> the ids of its words, and those words (once each) that are not known.
+
+    Raises InvalidCaption.
+    """
+    if len(caption) > MAX_CAPTION_CHARACTERS:
+        raise InvalidCaption(
+            f"the caption has {len(caption):,} characters; at most {MAX_CAPTION_CHARACTERS:,} "
+            f"are taken"
+        )
+    words = tokenise(caption, vocabulary.lower)
+    if not words:
+        raise InvalidCaption("the caption has no words; say what the person looks like")
+    unknown = list(dict.fromkeys(word for word in words if not vocabulary.known(word)))
+    if not any(vocabulary.known(word) for word in words):
+        shown = ", ".join(unknown[:UNKNOWN_WORDS_SHOWN])
+        more = ", ..." if len(unknown) > UNKNOWN_WORDS_SHOWN else ""
+        raise InvalidCaption(
+            f"no word of the caption is known to the model ({shown}{more}); use other words"
+        )
+    return vocabulary.encode(caption), unknown
+
+
+def length_class(words: Sequence[int]) -> int:
+    """Captions of up to 32, 64, 128, ... words: within a class padding costs little."""
+    return max(len(words) - 1, 31).bit_length()
+
+
+class ServedModel:
+    """A loaded model with its two queues; `batchers` must be run for anything to be answered."""
+
+    def __init__(
+        self,
+        card: ModelCard,
+        encoder: Encoder,
+        device: Device,
+        decoders: ThreadPoolExecutor,
+        *,
+        max_batch: int,
+        max_queue: int,
+    ) -> None:
+        self.card = card
+        self._decoders = decoders
+        max_batch = max_batch or SUITABLE_BATCH[encoder.device.type]
+        self.images = Batcher[Pixels](
+            encoder.encode_images, device, card.name, "images", max_batch, max_queue
+        )
+        self.captions = Batcher[Sequence[int]](
+            encoder.encode_captions,
+            device,
+            card.name,
+            "captions",
+            max_batch,
+            max_queue,
+            size_class=length_class,
+        )
+        self.batchers = (self.images, self.captions)
+        # Decoded images are large: no more of them than keep the device busy.
+        self._decoded = asyncio.Semaphore(2 * max_batch + 2)
+        self.description = embedder_pb2.Model(
+            name=card.name,
+            version=card.version,
+            dimension=card.architecture.dimension,
+            device=str(encoder.device),
+            precision=str(encoder.precision).removeprefix("torch."),
+            vocabulary_size=len(card.vocabulary),
+            image_size=embedder_pb2.ImageSize(height=card.image_height, width=card.image_width),
+        )
+
+    async def embed_image(self, data: bytes) -> embedder_pb2.EmbedResult:
+        """An image file -> its vector, or what is wrong with it."""
+        async with self._decoded:
+            try:
+                pixels = await asyncio.get_running_loop().run_in_executor(
+                    self._decoders, self._decode, data
+                )
+            except InvalidImage as error:
+                self.images.count_refused("invalid")
+                return _refused(str(error))
+            return _embedded(await self.images.embed(pixels))
+
+    async def embed_caption(self, caption: str) -> embedder_pb2.EmbedResult:
+        """A caption -> its vector and the words that were ignored, or what is wrong with it."""
+        try:
+            words, unknown = understand(caption, self.card.vocabulary)
+        except InvalidCaption as error:
+            self.captions.count_refused("invalid")
+            return _refused(str(error))
+        return _embedded(await self.captions.embed(words), unknown)
+
+    def _decode(self, data: bytes) -> Pixels:
+        return decode(data, height=self.card.image_height, width=self.card.image_width)
+
+
+def load_encoder(
+    directory: Path, device: torch.device, precision: torch.dtype
+) -> tuple[ModelCard, Encoder]:
+    """Reads a model and runs it once, so that the first request is as fast as the second.
+
+    Raises InvalidModel, or ArithmeticError if its vectors are not finite.
+    """
+    network, card = load_model(directory)
+    encoder = Encoder(network, card, device, precision)
+    grey = np.full((card.image_height, card.image_width, 3), 127, np.uint8)
+    for batch in (1, SUITABLE_BATCH[device.type]):
+        encoder.encode_images([grey] * batch)
+        encoder.encode_captions([[card.vocabulary.unknown] * 20] * batch)
+    return card, encoder
+
+
+def _embedded(
+    vector: NDArray[np.float32], unknown_words: Sequence[str] = ()
+) -> embedder_pb2.EmbedResult:
+    return embedder_pb2.EmbedResult(
+        vector=vector.astype("<f4").tobytes(), unknown_words=unknown_words
+    )
+
+
+def _refused(message: str) -> embedder_pb2.EmbedResult:
+    return embedder_pb2.EmbedResult(
+        error=embedder_pb2.ItemError(code=StatusCode.INVALID_ARGUMENT.name, message=message)
+    )
