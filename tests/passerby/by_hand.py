@@ -1,0 +1,72 @@
+"""Takes entries off the queue as the contract says, where a test must decide when and how."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from passerby.contract import (
+    CONSUMER_GROUP,
+    DEAD_LETTER_COUNTS,
+    DEAD_LETTERS_STREAM,
+    INGEST_STREAM,
+)
+from passerby.v1 import queue_pb2
+
+BROKEN = b"broken"
+
+
+def put_aside(
+    redis: Redis, entry: bytes, fields: dict[bytes, bytes], gallery: str, filename: str
+) -> None:
+    letter = {
+        "reason": "not an image",
+        "gallery": gallery,
+        "filename": filename,
+        "entry_id": entry,
+        "deliveries": 1,
+        **{f"entry.{name.decode()}": value for name, value in fields.items()},
+    }
+    redis.xadd(DEAD_LETTERS_STREAM, letter)
+    redis.hincrby(DEAD_LETTER_COUNTS, gallery, 1)
+
+
+def take(redis: Redis, count: int = 1) -> int:
+    """Finishes up to `count` entries; images that are BROKEN become dead letters."""
+    with suppress(ResponseError):  # it is there
+        redis.xgroup_create(INGEST_STREAM, CONSUMER_GROUP, id="0", mkstream=True)
+    answer = redis.xreadgroup(CONSUMER_GROUP, "test", {INGEST_STREAM: ">"}, count=count)
+    entries = answer[0][1] if answer else []
+    for entry, fields in entries:
+        try:
+            batch = queue_pb2.ImageBatch.FromString(fields[b"batch"])
+        except Exception:  # noqa: BLE001 - whatever is no batch
+            put_aside(redis, entry, fields, "", "")
+        else:
+            for image in batch.images:
+                if image.data == BROKEN:
+                    one = queue_pb2.ImageBatch(gallery=batch.gallery, images=[image])
+                    stored = {b"batch": one.SerializeToString()}
+                    put_aside(redis, entry, stored, batch.gallery, image.filename)
+        redis.xack(INGEST_STREAM, CONSUMER_GROUP, entry)
+        redis.xdel(INGEST_STREAM, entry)
+    return len(entries)
+
+
+@contextmanager
+def indexer(redis: Redis) -> Iterator[None]:
+    stop = threading.Event()
+
+    def work() -> None:
+        while not stop.wait(0.01):
+            take(redis)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,215 @@
+"""The command line by itself: what it prints, on which stream, with which exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from redis import Redis
+
+from passerby.cli import main
+from passerby.contract import INGEST_STREAM
+from passerby.v1 import queue_pb2
+from tests.conftest import free_port, wait_until
+from tests.passerby.by_hand import BROKEN, indexer, take
+
+PASSERBY = Path(sys.executable).with_name("passerby")
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    with Redis.from_url(redis_url) as redis:
+        yield redis
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two images; the hidden state of the tests lies beside them."""
+    folder = tmp_path / "people"
+    (folder / "gate").mkdir(parents=True)
+    (folder / "gate" / "1.jpg").write_bytes(b"one")
+    (folder / "2.jpg").write_bytes(b"two")
+    return folder
+
+
+def passerby(redis_url: str, *arguments: str | Path, typed: str | None = None) -> Result:
+    environment = {"REDIS_URL": redis_url, "PASSERBY_QUERY": f"127.0.0.1:{free_port()}"}
+    return CliRunner().invoke(main, [str(a) for a in arguments], env=environment, input=typed)
+
+
+def batches(redis: Redis) -> list[queue_pb2.ImageBatch]:
+    return [
+        queue_pb2.ImageBatch.FromString(fields[b"batch"])
+        for _, fields in redis.xrange(INGEST_STREAM)
+    ]
+
+
+def test_push_puts_a_folder_with_what_is_said_about_it_on_the_queue(
+    redis_url: str, redis: Redis, folder: Path
+) -> None:
+    about = ("--camera", "gate", "--captured-at", "2026-05-01T12:00:00+02:00", "--tag", "a=b=c")
+    done = passerby(redis_url, "push", folder, "--gallery", "mine", "--no-wait", *about)
+    assert done.exit_code == 0, done.output
+    assert "2 images are queued for mine" in done.stdout
+    (batch,) = batches(redis)
+    assert batch.gallery == "mine"
+    assert [(i.filename, i.data) for i in batch.images] == [
+        ("2.jpg", b"two"),
+        ("gate/1.jpg", b"one"),
+    ]
+    for image in batch.images:
+        assert image.camera == "gate"
+        assert image.captured_at.ToJsonString() == "2026-05-01T10:00:00Z"
+        assert dict(image.tags) == {"a": "b=c"}
+
+
+def test_push_sums_up_what_failed_here_and_at_the_indexer(
+    redis_url: str, redis: Redis, folder: Path
+) -> None:
+    (folder / "broken\x1b[1m.jpg").write_bytes(BROKEN)
+    (folder / "gone.jpg").symlink_to("nowhere")
+    with indexer(redis):
+        done = passerby(redis_url, "push", folder)
+    assert done.exit_code == 1
+    assert "2 images are searchable in default" in done.stdout
+    assert "2 failed" in done.stderr
+    assert "broken\\x1b[1m.jpg: not an image" in done.stderr
+    assert "gone.jpg: " in done.stderr
+    assert "No such file" in done.stderr
+    assert "passerby dead-letters --gallery default" in done.stderr
+
+
+def test_push_reads_a_list_from_standard_input(redis_url: str, redis: Redis, folder: Path) -> None:
+    listed = f"{folder / '2.jpg'}\n{folder / 'gate' / '1.jpg'}\n"
+    done = passerby(redis_url, "push", "-", "--no-wait", typed=listed)
+    assert done.exit_code == 0, done.output
+    assert [i.filename for batch in batches(redis) for i in batch.images] == listed.split()
+
+
+def test_shards_push_everything_between_them(redis_url: str, redis: Redis, folder: Path) -> None:
+    for shard in ("0/2", "1/2"):
+        done = passerby(redis_url, "push", folder, "--no-wait", "--shard", shard)
+        assert done.exit_code == 0, done.output
+    assert [[i.filename for i in batch.images] for batch in batches(redis)] == [
+        ["2.jpg"],
+        ["gate/1.jpg"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("push",), "SOURCE"),
+        (("push", ".", "--gallery", "My Gallery"), "a gallery's name is 1 to 63"),
+        (("push", ".", "--captured-at", "yesterday"), "'yesterday' is no time"),
+        (("push", ".", "--captured-at", "2026-05-01T12:00:00"), "lacks its offset from UTC"),
+        (("push", ".", "--tag", "floor"), "'floor' is not KEY=VALUE"),
+        (("push", ".", "--tag", "a=1", "--tag", "a=2"), "given twice"),
+        (("push", ".", "--shard", "4/4"), "'4/4' is not I/N"),
+        (("search",), "give one of: CAPTION, --image FILE, --like FILENAME"),
+        (("search", "a man", "--like", "1.jpg"), "give one of"),
+        (("search", "a man", "--top-k", "many"), "--top-k"),
+        (("search", "--image", "missing.jpg"), "missing.jpg"),
+        (("delete",), "give FILENAMES or a filter"),
+        (("delete", "1.jpg", "--camera", "gate"), "give FILENAMES or a filter"),
+        (("dead-letters", "--retry", "--clear"), "not both"),
+    ],
+)
+def test_a_wrong_argument_is_named_with_exit_code_2(
+    arguments: tuple[str, ...], message: str
+) -> None:
+    done = passerby("redis://127.0.0.1:1", *arguments)
+    assert done.exit_code == 2
+    assert message in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable"),
+    [
+        (("search", "a man"), "PASSERBY_QUERY"),
+        (("status",), "PASSERBY_QUERY"),
+        (("delete", "1.jpg"), "PASSERBY_QUERY"),
+        (("push", __file__), "REDIS_URL"),
+        (("dead-letters",), "REDIS_URL"),
+    ],
+)
+def test_where_nothing_listens_one_line_says_what_to_do(
+    arguments: tuple[str, ...], variable: str
+) -> None:
+    done = passerby(f"redis://127.0.0.1:{free_port()}", *arguments)
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert "cannot be reached" in line
+    assert variable in line
+
+
+def test_a_source_that_is_not_there_is_one_line(redis_url: str) -> None:
+    done = passerby(redis_url, "push", "no\x1b[1msuch")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "Error: no\\x1b[1msuch: there is no such file or folder\n"
+
+
+def test_dead_letters_are_shown_retried_and_forgotten(
+    redis_url: str, redis: Redis, folder: Path
+) -> None:
+    (folder / "2.jpg").write_bytes(BROKEN)
+    (folder / "gate" / "1.jpg").write_bytes(BROKEN)
+    letters = ("dead-letters", "--gallery", "mine")
+    assert "No dead letters of mine" in passerby(redis_url, *letters).stdout
+    passerby(redis_url, "push", folder, "--gallery", "mine", "--no-wait")
+    take(redis)
+
+    shown = passerby(redis_url, *letters)
+    assert shown.exit_code == 0
+    assert [line.split()[1] for line in shown.stdout.splitlines()] == [
+        "filename",
+        "2.jpg",
+        "gate/1.jpg",
+    ]
+    (first, _) = json.loads(passerby(redis_url, *letters, "--json").stdout)
+    assert first.items() >= {"filename": "2.jpg", "reason": "not an image"}.items()
+
+    assert "Put 2 dead letters" in passerby(redis_url, *letters, "--retry").stdout
+    assert redis.xlen(INGEST_STREAM) == 2
+    while take(redis):
+        pass
+    assert passerby(redis_url, *letters, "--clear", typed="n\n").exit_code == 1
+    assert "Forgot 2" in passerby(redis_url, *letters, "--clear", "--yes").stdout
+    assert json.loads(passerby(redis_url, *letters, "--json").stdout) == []
+
+
+def test_ctrl_c_says_what_is_queued(redis_url: str, redis: Redis, folder: Path) -> None:
+    """Nobody takes from the queue, so the push waits."""
+    environment = {**os.environ, "REDIS_URL": redis_url}
+    process = subprocess.Popen(
+        [PASSERBY, "push", folder], env=environment, stderr=subprocess.PIPE, text=True
+    )
+    wait_until(lambda: redis.xlen(INGEST_STREAM) == 1, "the entry on the queue")
+    time.sleep(0.2)  # the call that put it there returns
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert "Stopped. 2 of 2 images are queued and will be indexed; push again" in said
+    assert "Traceback" not in said
+
+
+def test_help_and_imports_need_nothing_heavy() -> None:
+    script = (
+        "import sys; from passerby.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pymilvus', 'numpy', 'services', 'kubernetes', 'redis'}\n"
+        "sys.exit(str(sorted(heavy & sys.modules.keys())) if heavy & sys.modules.keys() else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert {"push", "search", "status", "dead-letters", "delete", "doctor"} <= set(
+        done.stdout.split()
+    )

@@ -1,0 +1,114 @@
+"""What a person names to push: which files are meant, and what they are called."""
+
+import io
+import json
+import os
+from itertools import chain
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from passerby import Failure
+from passerby.sources import About, Found, InvalidSource, find, read, share
+
+NO_INPUT = io.StringIO()
+
+
+def names(source: str | Path, lines: str = "") -> list[str]:
+    return [found.filename for found in find(str(source), io.StringIO(lines))]
+
+
+def write(folder: Path, *paths: str) -> None:
+    for path in paths:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(path.encode())
+
+
+def test_a_folders_images_are_named_by_their_path_below_it(tmp_path: Path) -> None:
+    write(tmp_path, "b/2.JPG", "b/10.png", "a.jpeg", "notes.doc", "b/.hidden.jpg", ".git/x.jpg")
+    assert names(tmp_path) == ["a.jpeg", "b/10.png", "b/2.JPG"]
+    assert names(f"{tmp_path}/") == names(tmp_path)
+
+
+def test_a_link_back_does_not_go_round_in_circles(tmp_path: Path) -> None:
+    write(tmp_path, "a/1.jpg")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    (tmp_path / "2.jpg").symlink_to(tmp_path / "a" / "1.jpg")
+    assert names(tmp_path) == ["2.jpg", "a/1.jpg"]
+
+
+def test_a_file_is_named_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "gate/1.jpg", "without-suffix")
+    monkeypatch.chdir(tmp_path)
+    assert names("gate/1.jpg") == names("./gate//1.jpg") == ["gate/1.jpg"]
+    assert names("without-suffix") == ["without-suffix"]
+
+
+def test_lists_come_from_a_file_or_standard_input(tmp_path: Path) -> None:
+    listed = "gate/1.jpg\r\n\n./with space.png\n"
+    (tmp_path / "list.txt").write_text(listed)
+    assert names("-", listed) == ["gate/1.jpg", "with space.png"]
+    assert names(tmp_path / "list.txt") == ["gate/1.jpg", "with space.png"]
+
+
+def test_a_data_sets_images_are_named_by_file_path_once(tmp_path: Path) -> None:
+    records = [{"file_path": name, "captions": []} for name in ("c1/1.jpg", "c2/1.jpg", "c1/1.jpg")]
+    (tmp_path / "reid_raw.json").write_text(json.dumps(records))
+    assert find(str(tmp_path), NO_INPUT) == [
+        Found("c1/1.jpg", tmp_path / "imgs" / "c1" / "1.jpg"),
+        Found("c2/1.jpg", tmp_path / "imgs" / "c2" / "1.jpg"),
+    ]
+
+
+@pytest.mark.parametrize("path", ["../../secret.jpg", "/etc/secret.jpg"])
+def test_a_data_set_cannot_name_files_outside_of_it(tmp_path: Path, path: str) -> None:
+    (tmp_path / "reid_raw.json").write_text(json.dumps([{"file_path": path}]))
+    with pytest.raises(InvalidSource, match=r"secret\.jpg' is not below"):
+        find(str(tmp_path), NO_INPUT)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a": 1}', "[1]", '[{"file": "x"}]'])
+def test_a_broken_annotation_file_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "reid_raw.json").write_text(text)
+    with pytest.raises(InvalidSource, match=r"reid_raw.json: expected a list"):
+        find(str(tmp_path), NO_INPUT)
+
+
+def test_what_is_not_there_or_holds_no_image_is_said(tmp_path: Path) -> None:
+    write(tmp_path, "notes.doc")
+    with pytest.raises(InvalidSource, match="missing: there is no such file"):
+        find(str(tmp_path / "missing"), NO_INPUT)
+    with pytest.raises(InvalidSource, match=r"no images in it; known are .*\.jpg"):
+        find(str(tmp_path), NO_INPUT)
+
+
+def test_an_unreadable_file_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+    write(tmp_path, "1.jpg", "3.jpg")
+    (tmp_path / "2.jpg").mkdir()
+    found = [Found(name, tmp_path / name) for name in ("0.jpg", "1.jpg", "2.jpg", "3.jpg")]
+    refused: list[Failure] = []
+    images = list(read(found, About(camera="gate", tags={"floor": "1"}), refused.append))
+    assert [(image.filename, image.data) for image in images] == [
+        ("1.jpg", b"1.jpg"),
+        ("3.jpg", b"3.jpg"),
+    ]
+    assert {(image.camera, image.tags["floor"]) for image in images} == {("gate", "1")}
+    assert [failure.filename for failure in refused] == ["0.jpg", "2.jpg"]
+    assert "No such file" in refused[0].reason
+
+
+def test_a_name_that_is_no_text_is_found_and_refused_later(tmp_path: Path) -> None:
+    (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg"))).write_bytes(b"x")
+    (image,) = read(find(str(tmp_path), NO_INPUT), About(), lambda _: None)
+    with pytest.raises(ValueError, match="surrogate"):
+        image.message()
+
+
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_shares_are_disjoint_and_together_everything(count: int, of: int) -> None:
+    found = [Found(str(i), Path(str(i))) for i in range(count)]
+    shares = [share(found, index, of) for index in range(of)]
+    assert sorted(chain(*shares), key=lambda f: int(f.filename)) == found
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
