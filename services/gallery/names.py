@@ -15,10 +15,6 @@ T = TypeVar("T")
 _CHUNK = 2000
 
 
-class NoFreeId(Exception):
-    """All ids that the filename may have belong to others."""
-
-
 class Names:
     """The names of all galleries. Outages of Redis raise Unavailable."""
 
@@ -28,28 +24,22 @@ class Names:
         self._redis = redis
         self._candidates = candidates
 
-    async def claim(self, gallery: str, filenames: Sequence[str]) -> list[int]:
+    async def claim(self, gallery: str, filenames: Sequence[str]) -> list[int | None]:
         """The id of each filename, in order; who has none yet gets one.
 
         A filename keeps the id that it has, even when an earlier one of its candidates has
-        become free: it never has two. Raises NoFreeId.
+        become free: it never has two. None: all ids that it may have belong to others.
         """
         ids: dict[str, int] = {}
         waiting = list(dict.fromkeys(filenames))
         while waiting:
             found, free = await self._look_up(gallery, waiting)
             ids |= found
-            waiting = [name for name in waiting if name not in found]
-            for name in waiting:
-                if name not in free:
-                    raise NoFreeId(
-                        f"{name!r}: all ids that this name may have are taken; rename the image"
-                    )
             # Who loses the race for an id looks again: the winner may have been the same name.
-            won = await self._set_if_absent(gallery, [(free[name], name) for name in waiting])
-            ids |= {name: free[name] for name, mine in zip(waiting, won, strict=True) if mine}
-            waiting = [name for name, mine in zip(waiting, won, strict=True) if not mine]
-        return [ids[name] for name in filenames]
+            won = await self._set_if_absent(gallery, [(id_, name) for name, id_ in free.items()])
+            ids |= {name: free[name] for name, mine in zip(free, won, strict=True) if mine}
+            waiting = [name for name in free if name not in ids]
+        return [ids.get(name) for name in filenames]
 
     async def ids_of(self, gallery: str, filenames: Sequence[str]) -> list[int | None]:
         """The id of each filename, in order; None for a name that the gallery does not have."""
@@ -80,11 +70,13 @@ class Names:
         found: dict[str, int] = {}
         free: dict[str, int] = {}
         for name, ids in zip(filenames, candidates, strict=True):
-            for id_, holder in [(id_, next(holders)) for id_ in ids]:
-                if holder is None:
-                    free.setdefault(name, id_)
-                elif holder == name.encode():
-                    found.setdefault(name, id_)
+            holder_of = {id_: next(holders) for id_ in ids}
+            mine = [id_ for id_, holder in holder_of.items() if holder == name.encode()]
+            vacant = [id_ for id_, holder in holder_of.items() if holder is None]
+            if mine:
+                found[name] = mine[0]
+            elif vacant:
+                free[name] = vacant[0]
         return found, free
 
     async def _values(self, gallery: str, ids: Iterable[int]) -> list[bytes | None]:
@@ -94,7 +86,7 @@ class Names:
                 pipeline = self._redis.pipeline(transaction=False)
                 for id_ in chunk:
                     bucket, field = bucket_and_field(id_)
-                    pipeline.hget(names_key(gallery, bucket), field)  # type: ignore[arg-type]
+                    pipeline.hget(names_key(gallery, bucket), field)
                 values += await pipeline.execute()
         return values
 
@@ -105,7 +97,7 @@ class Names:
                 pipeline = self._redis.pipeline(transaction=False)
                 for id_, name in chunk:
                     bucket, field = bucket_and_field(id_)
-                    pipeline.hsetnx(names_key(gallery, bucket), field, name)  # type: ignore[arg-type]
+                    pipeline.hsetnx(names_key(gallery, bucket), field, name)
                 won += [bool(answer) for answer in await pipeline.execute()]
         return won
 

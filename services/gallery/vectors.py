@@ -28,6 +28,8 @@ _NOT_FOUND = {100, 1600, 4}
 # "Invalid parameter" and its kin: asking again does not help.
 _REFUSED = range(1100, 1200)
 _PAGE = 10_000
+# Far below the limit of a message (64 MiB) even with the longest tags.
+_WRITTEN_AT_ONCE = 500
 
 
 class MilvusRefused(ServiceError):
@@ -108,32 +110,28 @@ class Vectors:
             self._prepared.add(collection)
 
     async def upsert(self, gallery: str, version: str, rows: Sequence[Row]) -> None:
-        """Writes the rows; an id that is there already is replaced.
+        """Writes the rows; an id that is there already is replaced. Searches see them from then on.
 
         When the gallery is served from another version's collection and this one now holds at
         least as many images, the gallery is switched to this one.
         """
+        await self.prepare(gallery, version, len(rows[0].vector))
         collection = _collection(gallery, version)
-        data = [
-            {
-                "id": row.id,
-                "vector": row.vector,
-                "camera": row.camera,
-                "captured_at": NO_TIME if row.captured_at_us is None else row.captured_at_us,
-                "tags": {stored_key(key): value for key, value in row.tags.items()},
-            }
-            for row in rows
-        ]
-        async with self._writers[collection]:
-            try:
-                with self._errors(f"write to {collection}"):
-                    await self._client.upsert(collection, data, timeout=self._timeout_s)
-            except NotFound:
-                # Somebody dropped it: the next attempt makes it again.
-                self._prepared.discard(collection)
-                raise
+        try:
+            for start in range(0, len(rows), _WRITTEN_AT_ONCE):
+                data = [_fields(row) for row in rows[start : start + _WRITTEN_AT_ONCE]]
+                async with self._writers[collection]:
+                    with self._errors(f"write to {collection}"):
+                        await self._client.upsert(collection, data, timeout=self._timeout_s)
+            # Searches take what a server has at hand (Bounded), because waiting for the newest
+            # (Strong) would cost each of them up to a tick of Milvus' clock (200 ms). It is the
+            # writer who waits that long, until a server has the last of these rows at hand.
+            await self._ids(collection, ids_in([rows[-1].id]), 1)
             if self._serving.get(gallery) != version:
                 await self._switch(gallery, version)
+        except NotFound as error:
+            self._prepared.discard(collection)
+            raise Unavailable(f"{collection} was dropped; it is made again") from error
 
     async def search(
         self,
@@ -177,7 +175,7 @@ class Vectors:
             for collection in collections:
                 there.update(await self._ids(collection, ids_in(page), len(page)))
                 async with self._writers[collection]:
-                    with self._errors(f"delete from {collection}"):
+                    with self._errors(f"delete rows of {collection}"):
                         await self._client.delete(collection, page, timeout=self._timeout_s)
             deleted += len(there)
         return deleted
@@ -210,10 +208,18 @@ class Vectors:
     async def galleries(self) -> list[str]:
         """The names of all galleries, sorted."""
         with self._errors("list galleries"):
-            answer: Any = await self._client.list_aliases(timeout=self._timeout_s)
-        aliases = answer["aliases"] if isinstance(answer, dict) else answer
+            collections = await self._client.list_collections(timeout=self._timeout_s)
+            # One collection at a time: the asynchronous client cannot ask for all aliases.
+            answers = await asyncio.gather(
+                *(
+                    self._client.list_aliases(collection, timeout=self._timeout_s)
+                    for collection in collections
+                    if collection.startswith("vectors_")
+                )
+            )
         return sorted(
             alias.removeprefix("gallery_").replace("_", "-")
+            for aliases in answers
             for alias in aliases
             if alias.startswith("gallery_")
         )
@@ -347,6 +353,16 @@ def _alias(gallery: str) -> str:
 
 def _no_gallery(gallery: str) -> str:
     return f"there is no gallery {gallery!r}; push an image to it first"
+
+
+def _fields(row: Row) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "vector": row.vector,
+        "camera": row.camera,
+        "captured_at": NO_TIME if row.captured_at_us is None else row.captured_at_us,
+        "tags": {stored_key(key): value for key, value in row.tags.items()},
+    }
 
 
 def _match(hit: Any) -> Match:

@@ -1,0 +1,32 @@
+"""Dependencies go and come back: what needs one waits for it, however long it takes."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import structlog
+
+from services.indexer.metrics import RETRIES
+from services.runtime.errors import Overloaded, Unavailable
+
+log = structlog.get_logger()
+
+T = TypeVar("T")
+
+_FIRST_DELAY_S = 0.1
+_LONGEST_DELAY_S = 5.0
+
+
+async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Repeats the attempt while what it needs is away or full; other errors are its own."""
+    delay_s = _FIRST_DELAY_S
+    while True:
+        try:
+            return await attempt()
+        except (Unavailable, Overloaded) as error:
+            RETRIES.inc()
+            log.debug("waiting", reason=str(error), delay_s=delay_s)
+        # Jitter: those who failed together shall not come back together.
+        await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311 - no secret
+        delay_s = min(2 * delay_s, _LONGEST_DELAY_S)

@@ -1,0 +1,166 @@
+"""From pushed images to searchable ones: fetch, embed, write names, images and vectors."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from passerby.v1.queue_pb2 import Image
+from services.gallery.images import Images
+from services.gallery.names import Names
+from services.gallery.vectors import Row, Vectors
+from services.indexer.embedding import Embedder, Embedding, Unreadable
+from services.indexer.entries import Entry, Refused, shown
+from services.indexer.metrics import IMAGES, STAGE_SECONDS
+from services.indexer.patience import patiently
+from services.indexer.sources import Sources
+from services.runtime.errors import Unavailable
+
+log = structlog.get_logger()
+
+_FETCH_TRIES = 3
+
+
+@dataclass
+class _Item:
+    """One image on its way."""
+
+    entry: Entry
+    image: Image
+    data: bytes = b""
+    embedding: Embedding | None = None
+
+    def refuse(self, reason: str) -> None:
+        self.entry.refuse_image(self.image, f"{shown(self.image)}: {reason}")
+
+
+class Pipeline:
+    """Indexes entries. What it needs may be away: it waits for it, and never drops an image."""
+
+    def __init__(
+        self,
+        sources: Sources,
+        embedder: Embedder,
+        names: Names,
+        vectors: Vectors,
+        images: Images | None,
+        max_image_bytes: int,
+    ) -> None:
+        self._sources = sources
+        self._embedder = embedder
+        self._names = names
+        self._vectors = vectors
+        self._images = images
+        self._max_image_bytes = max_image_bytes
+
+    async def index(
+        self, entries: Sequence[Entry], turn: Callable[[], Awaitable[object]]
+    ) -> list[Entry]:
+        """Makes the entries' images searchable; adds what is refused to their letters.
+
+        turn: awaited before the first write; embedding overlaps with earlier entries, but an
+        image that was pushed twice is written in the order in which it was pushed.
+        Returns the entries that are finished: all but those whose images lie on a storage that
+        does not answer.
+        """
+        items = [_Item(entry, image) for entry in entries for image in entry.images]
+        with STAGE_SECONDS.labels("fetch").time():
+            postponed = await self._fetch(items)
+        items = [item for item in items if item.data and item.entry.id not in postponed]
+        with STAGE_SECONDS.labels("embed").time():
+            await self._embed(items)
+        await turn()
+        # The last readable one of a name wins.
+        galleries: defaultdict[str, dict[str, _Item]] = defaultdict(dict)
+        for item in items:
+            if item.embedding:
+                galleries[item.entry.gallery][item.image.filename] = item
+        await asyncio.gather(
+            *(self._write(gallery, list(of.values())) for gallery, of in galleries.items())
+        )
+        return [entry for entry in entries if entry.id not in postponed]
+
+    async def _fetch(self, items: Iterable[_Item]) -> set[bytes]:
+        """Fills in the images' bytes; returns the ids of entries that must wait for a storage."""
+        postponed: set[bytes] = set()
+
+        async def fetch(item: _Item) -> None:
+            try:
+                item.data = await self._read(item.image.uri)
+            except Refused as refused:
+                item.entry.refuse_image(item.image, str(refused))
+            except Unavailable as error:
+                postponed.add(item.entry.id)
+                log.warning("storage_away", entry=item.entry.id.decode(), reason=str(error))
+
+        remote = []
+        for item in items:
+            if item.image.WhichOneof("source") == "uri":
+                remote.append(fetch(item))
+            elif len(item.image.data) > self._max_image_bytes:
+                item.refuse(f"more than {self._max_image_bytes:,} bytes; scale the image down")
+            elif not item.image.data:
+                item.refuse("0 bytes; push the image again or leave it out")
+            else:
+                item.data = item.image.data
+        await asyncio.gather(*remote)
+        return postponed
+
+    async def _read(self, uri: str) -> bytes:
+        """Some tries, not endless ones: other entries do not need this storage."""
+        for attempt in range(1, _FETCH_TRIES):
+            try:
+                return await self._sources.read(uri)
+            except Unavailable:
+                await asyncio.sleep(0.2 * attempt)
+        return await self._sources.read(uri)
+
+    async def _embed(self, items: Sequence[_Item]) -> None:
+        results = await self._embedder.embed([item.data for item in items])
+        for item, result in zip(items, results, strict=True):
+            if isinstance(result, Unreadable):
+                item.refuse(result.reason)
+            else:
+                item.embedding = result
+
+    async def _write(self, gallery: str, items: list[_Item]) -> None:
+        """Names, then image bytes, then vectors: a hit always has its name and its image."""
+        filenames = [item.image.filename for item in items]
+        with STAGE_SECONDS.labels("names").time():
+            ids = await patiently(lambda: self._names.claim(gallery, filenames))
+        before: list[int | None] = []
+        while ids != before:
+            named = {id_: item for id_, item in zip(ids, items, strict=True) if id_ is not None}
+            await self._store(gallery, named)
+            # A deletion at the same time may have taken a name just before the vector came.
+            with STAGE_SECONDS.labels("names").time():
+                before, ids = ids, await patiently(lambda: self._names.claim(gallery, filenames))
+        for id_, item in zip(ids, items, strict=True):
+            if id_ is None:
+                item.refuse("all ids that this name may have are taken; rename the image")
+        IMAGES.inc(len(named))
+
+    async def _store(self, gallery: str, named: dict[int, _Item]) -> None:
+        if self._images is not None:
+            images, kept = self._images, {id_: item.data for id_, item in named.items()}
+            with STAGE_SECONDS.labels("images").time():
+                await patiently(lambda: images.put(gallery, kept))
+        versions: defaultdict[str, list[Row]] = defaultdict(list)
+        for id_, item in named.items():
+            if item.embedding:
+                versions[item.embedding.version].append(_row(id_, item.image, item.embedding))
+        with STAGE_SECONDS.labels("vectors").time():
+            for version, rows in versions.items():
+                await patiently(lambda v=version, r=rows: self._vectors.upsert(gallery, v, r))  # type: ignore[misc]
+
+
+def _row(id_: int, image: Image, embedding: Embedding) -> Row:
+    return Row(
+        id_,
+        embedding.vector,
+        image.camera,
+        image.captured_at.ToMicroseconds() if image.HasField("captured_at") else None,
+        dict(image.tags),
+    )

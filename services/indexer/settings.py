@@ -1,0 +1,73 @@
+"""What the indexer is told by its environment."""
+
+import socket
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from services.gallery.settings import GallerySettings
+
+
+class IndexerSettings(GallerySettings):
+    """INDEXER_... and the settings of the gallery."""
+
+    model_config = SettingsConfigDict(env_prefix="INDEXER_")
+
+    port: int = Field(50053, ge=0, le=65535, description="port of the gRPC health service")
+    embedder_address: str = Field(
+        "127.0.0.1:50051",
+        min_length=1,
+        validation_alias="EMBEDDER_ADDRESS",
+        description="host:port of the embedder, or any gRPC target",
+    )
+    embed_timeout_s: float = Field(
+        60, gt=0, le=600, description="seconds that the embedder has for a request of 32 images"
+    )
+    # A container that restarts keeps its host's name, and so finds its unfinished entries at once.
+    consumer: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        max_length=253,
+        description="name in the consumer group; no two indexers that run may share it",
+    )
+    allowed_roots: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="absolute folders or fsspec URLs, separated by commas, below which an image's "
+        "uri may be read; empty: none",
+    )
+    batch_images: int = Field(
+        128, ge=1, le=4096, description="images that are read, embedded and written together"
+    )
+    in_flight: int = Field(4, ge=1, le=64, description="batches in hand at the same time")
+    takeover_s: float = Field(
+        10,
+        ge=1,
+        le=3600,
+        description="seconds without a sign of life after which another indexer's entries are "
+        "taken over",
+    )
+    max_deliveries: int = Field(
+        5, ge=3, le=1000, description="deliveries after which an unfinished entry is put aside"
+    )
+    max_image_bytes: int = Field(
+        32 * 1024 * 1024,
+        ge=1024,
+        le=60 * 1024 * 1024,
+        description="size of one image's file; larger ones are refused",
+    )
+
+    @field_validator("allowed_roots", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(root.strip() for root in value.split(",") if root.strip())
+        return value
+
+    @field_validator("allowed_roots")
+    @classmethod
+    def _absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for root in value:
+            if "://" not in root and not root.startswith("/"):
+                raise ValueError(f"{root!r} must be an absolute folder or a URL")
+        return value

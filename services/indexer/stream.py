@@ -1,0 +1,195 @@
+"""The queue in Redis: what is read, kept, taken over from the dead, and finished for good."""
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from passerby.contract import (
+    CONSUMER_GROUP,
+    DEAD_LETTERS_STREAM,
+    GALLERY_NAME,
+    INGEST_STREAM,
+)
+from services.gallery.keys import DEAD_LETTER_COUNTS
+from services.gallery.redis_connection import redis_errors
+from services.indexer.entries import DeadLetter, Entry
+from services.indexer.metrics import DEAD_LETTERS, ENTRIES
+
+log = structlog.get_logger()
+
+# Acknowledging comes first and decides: whoever else had the entry in hand, and whichever answer
+# got lost, its letters are written once and together with its end.
+_FINISH = """
+if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
+redis.call('XDEL', KEYS[1], ARGV[2])
+local at = 3
+while at <= #ARGV do
+  local last = at + 1 + tonumber(ARGV[at + 1])
+  redis.call('XADD', KEYS[2], '*', unpack(ARGV, at + 2, last))
+  if ARGV[at] ~= '' then redis.call('HINCRBY', KEYS[3], ARGV[at], 1) end
+  at = last + 1
+end
+return 1
+"""
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An entry that was delivered and is not finished."""
+
+    id: bytes
+    deliveries: int
+
+
+class Stream:
+    """The consumer group as one of its consumers sees it. Outages of Redis raise Unavailable."""
+
+    def __init__(self, redis: Redis, consumer: str) -> None:
+        # redis-py's types answer for its blocking and its asynchronous client at once.
+        self._redis: Any = redis
+        self._finish = redis.register_script(_FINISH)
+        self._consumer = consumer
+
+    async def ping(self) -> None:
+        """Raises Unavailable if Redis does not answer."""
+        with redis_errors():
+            await self._redis.ping()
+
+    async def make_group(self) -> None:
+        """Makes stream and group if they are not there. From the first entry: finished ones are
+        deleted, so whatever the stream holds still has to be done."""
+        with redis_errors():
+            try:
+                await self._redis.xgroup_create(
+                    INGEST_STREAM, CONSUMER_GROUP, id="0", mkstream=True
+                )
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    async def read(self, count: int, block_ms: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """Up to `count` new entries; waits for the first for `block_ms`."""
+        with redis_errors():
+            answer = await self._redis.xreadgroup(
+                CONSUMER_GROUP,
+                self._consumer,
+                {INGEST_STREAM: ">"},
+                count=count,
+                block=block_ms,
+            )
+        return _entries(answer)
+
+    async def own_pending(self, count: int) -> list[Pending]:
+        """What this consumer was given and has not finished, oldest first."""
+        return await self._pending(count, consumername=self._consumer)
+
+    async def abandoned(self, count: int, idle_ms: int) -> list[Pending]:
+        """What nobody has given a sign of working on for `idle_ms`, oldest first."""
+        return await self._pending(count, idle=idle_ms)
+
+    async def _pending(self, count: int, **which: Any) -> list[Pending]:
+        with redis_errors():
+            answer = await self._redis.xpending_range(
+                INGEST_STREAM, CONSUMER_GROUP, min="-", max="+", count=count, **which
+            )
+        return [Pending(entry["message_id"], entry["times_delivered"]) for entry in answer]
+
+    async def claim(
+        self, ids: Sequence[bytes], idle_ms: int
+    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """Takes over those of the entries that are still idle; counts as a delivery."""
+        with redis_errors():
+            answer = await self._redis.xclaim(
+                INGEST_STREAM, CONSUMER_GROUP, self._consumer, idle_ms, list(ids)
+            )
+            taken = [(id_, fields) for id_, fields in answer if id_ is not None]
+            if len(taken) < len(answer):
+                # Deleted by hand: before Redis 7 its place in the group stays, for ever idle.
+                for id_ in set(ids).difference(id_ for id_, _ in taken):
+                    if not await self._redis.xrange(INGEST_STREAM, id_, id_):
+                        await self._redis.xack(INGEST_STREAM, CONSUMER_GROUP, id_)
+        return taken
+
+    async def keep(self, ids: Iterable[bytes]) -> None:
+        """Gives a sign of life for what is in hand, so that nobody takes it over."""
+        await self._restamp(list(ids), idle=0)
+
+    async def release(self, ids: Iterable[bytes]) -> None:
+        """Leaves entries to whoever looks for abandoned ones next."""
+        await self._restamp(list(ids), idle=24 * 3600 * 1000)
+
+    async def postpone(self, entries: Iterable[Entry]) -> None:
+        """Leaves entries for later, without counting this delivery: it was not they who failed."""
+        for entry in entries:
+            await self._restamp([entry.id], idle=0, retrycount=entry.deliveries - 1)
+
+    async def _restamp(self, ids: list[bytes], **how: int) -> None:
+        if ids:
+            with redis_errors():
+                await self._redis.xclaim(
+                    INGEST_STREAM, CONSUMER_GROUP, self._consumer, 0, ids, justid=True, **how
+                )
+
+    async def finish(self, entries: Iterable[Entry]) -> None:
+        """Takes entries off the stream and writes their dead letters, each entry in one step."""
+        with redis_errors():
+            for entry in entries:
+                letters = [_arguments(entry, letter) for letter in entry.letters]
+                mine = await self._finish(
+                    keys=[INGEST_STREAM, DEAD_LETTERS_STREAM, DEAD_LETTER_COUNTS],
+                    args=[CONSUMER_GROUP, entry.id, *itertools.chain.from_iterable(letters)],
+                )
+                if mine:
+                    ENTRIES.inc()
+                    DEAD_LETTERS.inc(len(letters))
+                    for letter in entry.letters:
+                        log.warning(
+                            "refused",
+                            gallery=letter.gallery,
+                            filename=letter.filename,
+                            entry=entry.id.decode(),
+                            reason=letter.reason,
+                        )
+
+    async def lengths(self) -> tuple[int, int]:
+        """(entries that are not finished, those of them that were delivered)."""
+        with redis_errors():
+            length = await self._redis.xlen(INGEST_STREAM)
+            pending = (await self._redis.xpending(INGEST_STREAM, CONSUMER_GROUP))["pending"]
+        return int(length), int(pending)
+
+
+def lost_group(error: Exception) -> bool:
+    """Whether Redis has lost the group, for example because it was flushed."""
+    return isinstance(error, ResponseError) and "NOGROUP" in str(error)
+
+
+def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    """The entries of one stream in XREADGROUP's answer (RESP2: a list, RESP3: a map)."""
+    if not answer:
+        return []
+    if isinstance(answer, Mapping):
+        (batches,) = answer.values()
+        return [entry for batch in batches for entry in batch]
+    ((_, entries),) = answer
+    return list(entries)
+
+
+def _arguments(entry: Entry, letter: DeadLetter) -> list[bytes | str]:
+    """What the script needs of one letter: whose count, how many values, and these."""
+    values: list[bytes | str] = [
+        *("reason", letter.reason),
+        *("gallery", letter.gallery),
+        *("filename", letter.filename),
+        *("entry_id", entry.id),
+        *("deliveries", str(entry.deliveries)),
+    ]
+    for name, value in letter.fields.items():
+        values += [b"entry." + name, value]
+    counted = letter.gallery if GALLERY_NAME.fullmatch(letter.gallery) else ""
+    return [counted, str(len(values)), *values]
