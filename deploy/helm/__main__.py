@@ -1,0 +1,80 @@
+"""Work on the chart without a cluster: `python -m deploy.helm generate|check|deps|manifests`."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import click
+import helm_python as helm
+import yaml
+
+from deploy.helm.manifests import PROFILES, manifests, values_of
+from deploy.helm.reference import CHART, generated
+
+WARNING = 2
+
+
+@click.group(help=__doc__)
+def main() -> None:
+    pass
+
+
+@main.command()
+def generate() -> None:
+    """Write what is generated: README.md's tables and the settings in values.schema.json."""
+    for path, text in generated().items():
+        if path.read_text() != text:
+            path.write_text(text)
+            print(f"wrote {path}")
+
+
+@main.command()
+def check() -> None:
+    """Lint the chart and render every profile."""
+    problems = [
+        f"{message['path']}: {message['error']}"
+        for message in helm.lint(CHART)["messages"]
+        if message["severity"] >= WARNING
+        # Milvus is fetched by `make chart-deps`; Passerby's own objects render without it.
+        and "missing these dependencies" not in message["error"]
+    ]
+    if problems:
+        sys.exit("\n".join(problems))
+    with helm.Chart.load(CHART) as chart:
+        for profile in PROFILES:
+            objects = manifests(chart, values_of(profile))
+            print(f"{profile.stem}: {len(objects)} objects")
+
+
+@main.command()
+@click.argument("repository")
+def deps(repository: str) -> None:
+    """Fetch the Milvus chart that Chart.yaml names from a chart REPOSITORY into charts/."""
+    (wanted,) = helm.dependency_list(CHART)
+    charts = CHART / "charts"
+    shutil.rmtree(charts, ignore_errors=True)
+    charts.mkdir()
+    helm.pull(wanted["name"], version=wanted["version"], repo_url=repository, destination=charts)
+    (found,) = helm.dependency_list(CHART)
+    if found["status"] != "ok":
+        sys.exit(f"{wanted['name']} {wanted['version']} from {repository}: {found['status']}")
+    print(f"{wanted['name']} {wanted['version']} is in {charts}")
+
+
+@main.command("manifests")
+@click.argument("folder", type=click.Path(path_type=Path))
+def write_manifests(folder: Path) -> None:
+    """Write one file for each profile into FOLDER, for `kubectl apply`."""
+    (milvus,) = helm.dependency_list(CHART)
+    if milvus["status"] == "missing":
+        sys.exit("the Milvus chart is not here yet: `make chart-deps MILVUS_CHARTS=...` fetches it")
+    folder.mkdir(parents=True, exist_ok=True)
+    with helm.Chart.load(CHART) as chart:
+        for profile in PROFILES:
+            path = folder / f"{profile.stem}.yaml"
+            path.write_text(yaml.safe_dump_all(manifests(chart, values_of(profile))))
+            print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

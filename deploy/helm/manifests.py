@@ -1,0 +1,31 @@
+"""The chart rendered for people who use kubectl alone."""
+
+from pathlib import Path
+from typing import Any
+
+import helm_python as helm
+import yaml
+
+PROFILES = sorted((Path(__file__).parent / "profiles").glob("*.yaml"))
+RELEASE = "passerby"
+
+
+def values_of(profile: Path) -> dict[str, Any]:
+    return helm.values_from_yaml(profile.read_text())
+
+
+def manifests(chart: helm.Chart, values: dict[str, Any]) -> list[dict[str, Any]]:
+    """The objects of a release called `passerby`, without those that only Helm runs (hooks).
+
+    A password would be another one in every rendering, so Redis's comes from a Secret that is made
+    by hand: `passerby-redis-password`.
+    """
+    redis = {**values.get("redis", {}), "secret": f"{RELEASE}-redis-password"}
+    rendered = chart.render({**values, "redis": redis}, name=RELEASE)
+    return [
+        item
+        for path, text in sorted(rendered.items())
+        if not path.endswith("NOTES.txt")
+        for item in yaml.safe_load_all(text)
+        if item and "helm.sh/hook" not in item["metadata"].get("annotations", {})
+    ]

@@ -1,0 +1,123 @@
+{{/* Names, labels and addresses: what objects call each other by. Each takes the root context, or
+a dict of `root` and `component`. */}}
+
+{{- define "passerby.name" -}}
+{{ .root.Release.Name }}-{{ .component }}
+{{- end }}
+
+{{/* What a selector says and never changes. */}}
+{{- define "passerby.selector" -}}
+app.kubernetes.io/name: passerby
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "passerby.podLabels" -}}
+{{ include "passerby.selector" . }}
+app.kubernetes.io/part-of: passerby
+{{- end }}
+
+{{- define "passerby.labels" -}}
+{{ include "passerby.podLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- end }}
+
+{{/* The name and labels of every object that belongs to one component. */}}
+{{- define "passerby.metadata" -}}
+name: {{ include "passerby.name" . }}
+labels:
+  {{- include "passerby.labels" . | nindent 2 }}
+{{- end }}
+
+{{- define "passerby.image" -}}
+{{- $image := .root.Values.image -}}
+{{- with $image.registry }}{{ . }}/{{ end }}passerby/{{ .component }}:{{ $image.tag | default .root.Chart.AppVersion }}
+{{- if eq .component "embedder" }}-{{ ternary "cuda" "cpu" .root.Values.embedder.gpu.enabled }}{{ end }}
+{{- end }}
+
+{{/* gRPC asks DNS for every ready pod behind the headless Service and balances over them. */}}
+{{- define "passerby.embedderAddress" -}}
+dns:///{{ .Release.Name }}-embedder:50051
+{{- end }}
+
+{{/* The same rule by which the Milvus chart names its Service. */}}
+{{- define "passerby.milvusService" -}}
+{{- $name := .Values.milvus.nameOverride | default "milvus" -}}
+{{- if .Values.milvus.fullnameOverride -}}
+{{ .Values.milvus.fullnameOverride }}
+{{- else if contains $name .Release.Name -}}
+{{ .Release.Name }}
+{{- else -}}
+{{ .Release.Name }}-{{ $name }}
+{{- end }}
+{{- end }}
+
+{{- define "passerby.milvusPort" -}}
+{{- if .Values.milvus.enabled -}}
+{{ dig "service" "port" 19530 .Values.milvus }}
+{{- else -}}
+{{ (urlParse .Values.externalMilvus.uri).host | splitList ":" | last }}
+{{- end }}
+{{- end }}
+
+{{- define "passerby.milvusUri" -}}
+{{- if .Values.milvus.enabled -}}
+http://{{ include "passerby.milvusService" . }}:{{ include "passerby.milvusPort" . }}
+{{- else -}}
+{{ .Values.externalMilvus.uri }}
+{{- end }}
+{{- end }}
+
+{{/* host:port of Redis. */}}
+{{- define "passerby.redisAddress" -}}
+{{- if .Values.redis.enabled -}}
+{{ .Release.Name }}-redis:6379
+{{- else -}}
+{{ (urlParse .Values.externalRedis.url).host }}
+{{- end }}
+{{- end }}
+
+{{/* Secret with the key `password`; empty: Redis asks for none. */}}
+{{- define "passerby.redisSecret" -}}
+{{- if .Values.redis.enabled -}}
+{{ .Values.redis.secret | default (printf "%s-redis" .Release.Name) }}
+{{- else -}}
+{{ .Values.externalRedis.secret }}
+{{- end }}
+{{- end }}
+
+{{/* The kubelet puts the password in: it stands in no object but the Secret. */}}
+{{- define "passerby.redisUrl" -}}
+{{- $url := urlParse (ternary (printf "redis://%s-redis:6379/0" .Release.Name) .Values.externalRedis.url .Values.redis.enabled) -}}
+{{ $url.scheme }}://{{ if include "passerby.redisSecret" . }}{{ $url.userinfo }}:$(REDIS_PASSWORD)@{{ else if $url.userinfo }}{{ $url.userinfo }}@{{ end }}{{ $url.host }}{{ $url.path }}
+{{- end }}
+
+{{- define "passerby.imagesUri" -}}
+{{- if eq .Values.images.store "claim" -}}
+file:///var/lib/passerby/images
+{{- else if eq .Values.images.store "s3" -}}
+{{ .Values.images.uri }}
+{{- end }}
+{{- end }}
+
+{{- define "passerby.imagesClaim" -}}
+{{ .Values.images.claim.existing | default (printf "%s-images" .Release.Name) }}
+{{- end }}
+
+{{- define "passerby.s3Port" -}}
+{{- $url := urlParse .Values.s3.endpoint -}}
+{{- if contains ":" $url.host -}}
+{{ splitList ":" $url.host | last }}
+{{- else -}}
+{{ ternary "80" "443" (eq $url.scheme "http") }}
+{{- end }}
+{{- end }}
+
+{{/* The model directories within the embedder's container, comma separated. */}}
+{{- define "passerby.models" -}}
+{{- $paths := list -}}
+{{- range .Values.embedder.model.names }}{{ $paths = append $paths (printf "/models/%s" .) }}{{ end -}}
+{{ $paths | join "," | default "/models" }}
+{{- end }}

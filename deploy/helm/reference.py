@@ -1,0 +1,140 @@
+"""The generated parts of the chart: README.md's tables and the settings in values.schema.json.
+
+Values are described by the comments in values.yaml, settings by the services' own classes, so
+nothing is described twice; a test fails when the files differ from what this writes.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic_settings import NoDecode
+
+from services.embedder.settings import EmbedderSettings
+from services.gallery.settings import GallerySettings
+from services.indexer.settings import IndexerSettings
+from services.query.settings import QuerySettings
+from services.runtime.settings import ServiceSettings, variable_of
+
+CHART = Path(__file__).parent / "passerby"
+MARKER = "<!-- Below: written by `make chart`, from values.yaml and the services' settings. -->"
+SETTINGS_INTRODUCTION = (
+    "Environment variables of the services, set at the place that is named; the defaults are the "
+    "services' own. What is not listed follows from the values above."
+)
+
+# Fields that follow from the rest of the values or from the pod: templates set them, or nobody.
+SET_BY_THE_CHART = frozenset(
+    [
+        *("host", "port", "metrics_port", "drain_s", "http_port", "embedder_address", "redis_url"),
+        *("milvus_uri", "milvus_token", "images_uri", "models", "device", "threads", "consumer"),
+    ]
+)
+
+# Place in values.yaml -> whose settings, and whose of those stand elsewhere.
+SETTINGS: dict[str, tuple[type[ServiceSettings], type[ServiceSettings] | None]] = {
+    "settings": (ServiceSettings, None),
+    "gallery.settings": (GallerySettings, ServiceSettings),
+    "embedder.settings": (EmbedderSettings, ServiceSettings),
+    "indexer.settings": (IndexerSettings, GallerySettings),
+    "query.settings": (QuerySettings, GallerySettings),
+}
+
+
+def fields_at(place: str) -> list[str]:
+    """Names of the fields that an operator sets at this place of values.yaml."""
+    settings, inherited = SETTINGS[place]
+    elsewhere = set(inherited.model_fields) if inherited else set()
+    return [name for name in settings.model_fields if name not in SET_BY_THE_CHART | elsewhere]
+
+
+def settings_schema(place: str) -> dict[str, Any]:
+    """JSON Schema of a settings map, with the ranges that the service itself enforces."""
+    settings, _ = SETTINGS[place]
+    properties = settings.model_json_schema(by_alias=False)["properties"]
+    schema = {}
+    for name in fields_at(place):
+        entry = {
+            key: value for key, value in properties[name].items() if key not in ("title", "default")
+        }
+        # Read as it stands in the environment, not as JSON: comma separated.
+        marks = settings.model_fields[name].metadata
+        if any(mark is NoDecode or isinstance(mark, NoDecode) for mark in marks):
+            entry = {"type": "string", "description": entry.get("description", "")}
+        schema[variable_of(settings, name)] = entry
+    return {"type": "object", "additionalProperties": False, "properties": schema}
+
+
+def schema_text(current: str) -> str:
+    """values.schema.json with the settings' definitions replaced."""
+    schema = json.loads(current)
+    for place in SETTINGS:
+        schema["$defs"][definition_of(place)] = settings_schema(place)
+    return json.dumps(schema, indent=2) + "\n"
+
+
+def definition_of(place: str) -> str:
+    """`embedder.settings` -> `embedderSettings`, as values.schema.json calls it."""
+    first, *rest = place.split(".")
+    return first + "".join(part.title() for part in rest)
+
+
+def values_table(values: str) -> list[tuple[str, str, str]]:
+    """(value, default as JSON, meaning) of every leaf of values.yaml, in its order.
+
+    A leaf is whatever is not a block mapping, or a mapping with a comment right above it.
+    """
+    lines = values.splitlines()
+
+    def comment_above(line: int) -> str:
+        found: list[str] = []
+        while line > 0 and lines[line - 1].strip().startswith("#"):
+            line -= 1
+            found.insert(0, lines[line].strip().lstrip("# "))
+        return " ".join(found)
+
+    def leaves(node: yaml.MappingNode, path: str) -> Iterator[tuple[str, str, str]]:
+        for key, value in node.value:
+            name, meaning = f"{path}{key.value}", comment_above(key.start_mark.line)
+            if isinstance(value, yaml.MappingNode) and not value.flow_style and not meaning:
+                yield from leaves(value, f"{name}.")
+            else:
+                default = yaml.SafeLoader("").construct_document(value)
+                yield name, json.dumps(default), meaning
+
+    return list(leaves(yaml.compose(values, yaml.SafeLoader), ""))
+
+
+def readme_text(current: str, values: str) -> str:
+    """README.md with everything below its marker replaced by the tables."""
+    head, marker, _ = current.partition(MARKER)
+    rows = [
+        f"| `{name}` | `{default}` | {_cell(meaning)} |"
+        for name, default, meaning in values_table(values)
+    ]
+    text = [head + marker, "", "## Values", "", "| value | default | meaning |", "|---|---|---|"]
+    text += [*rows, "", "## Settings", "", SETTINGS_INTRODUCTION, ""]
+    text += ["| variable | where | default | meaning |", "|---|---|---|---|"]
+    for place, (settings, _) in SETTINGS.items():
+        for name in fields_at(place):
+            field = settings.model_fields[name]
+            text.append(
+                f"| `{variable_of(settings, name)}` | `{place}` | `{json.dumps(field.default)}` | "
+                f"{_cell(field.description or '')} |"
+            )
+    return "\n".join(text) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def generated(chart: Path = CHART) -> dict[Path, str]:
+    """File -> what it must hold."""
+    readme, schema = chart / "README.md", chart / "values.schema.json"
+    return {
+        readme: readme_text(readme.read_text(), (chart / "values.yaml").read_text()),
+        schema: schema_text(schema.read_text()),
+    }
