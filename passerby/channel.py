@@ -10,7 +10,7 @@ MESSAGE_LIMITS = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 ]
 
-_SERVICE_CONFIG = {
+SERVICE_CONFIG = {
     # A connection stays with one pod; over all addresses of a headless service calls balance.
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
@@ -29,7 +29,7 @@ _SERVICE_CONFIG = {
 
 CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
     *MESSAGE_LIMITS,
-    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
     # By default a call of more than 256 KiB, any call with images, is never tried again.
     ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 30_000),

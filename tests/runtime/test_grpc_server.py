@@ -48,7 +48,7 @@ async def address(health: Health) -> AsyncIterator[str]:
 
 
 async def test_a_service_error_becomes_its_status_and_message(address: str) -> None:
-    async with connect(address) as channel:
+    async with grpc.aio.insecure_channel(address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await embedder_pb2_grpc.EmbedderStub(channel).EmbedImages(
                 embedder_pb2.EmbedImagesRequest()
@@ -58,7 +58,7 @@ async def test_a_service_error_becomes_its_status_and_message(address: str) -> N
 
 
 async def test_an_unexpected_error_is_internal_and_the_next_call_is_answered(address: str) -> None:
-    async with connect(address) as channel:
+    async with grpc.aio.insecure_channel(address) as channel:
         stub = embedder_pb2_grpc.EmbedderStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await stub.EmbedCaptions(embedder_pb2.EmbedCaptionsRequest())
@@ -68,7 +68,7 @@ async def test_an_unexpected_error_is_internal_and_the_next_call_is_answered(add
 
 
 async def test_reflection_lists_the_services(address: str) -> None:
-    async with connect(address) as channel:
+    async with grpc.aio.insecure_channel(address) as channel:
         request = reflection_pb2.ServerReflectionRequest(list_services="")
         answers = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
             iter([request])
@@ -80,7 +80,7 @@ async def test_reflection_lists_the_services(address: str) -> None:
 
 
 async def test_health_follows_the_dependencies(address: str, health: Health) -> None:
-    async with connect(address) as channel:
+    async with grpc.aio.insecure_channel(address) as channel:
 
         async def serving(service: str) -> bool:
             answer = await health_pb2_grpc.HealthStub(channel).Check(
@@ -119,3 +119,42 @@ async def test_a_watch_reports_loss_and_return(health: Health) -> None:
 async def test_two_servers_never_share_a_port(address: str, health: Health) -> None:
     with pytest.raises(PortTaken, match=address):
         listen(make_server(health), "127.0.0.1", int(address.rpartition(":")[2]))
+
+
+class Named(Servicer):
+    """Says which replica answers."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def GetModel(self, request, context):  # noqa: N802
+        return embedder_pb2.Model(name=self.name)
+
+
+async def test_calls_pass_over_a_replica_that_is_not_ready_or_drains() -> None:
+    replicas = {}
+    for name in ("ready", "loading"):
+        health = Health(["models"])
+        await health.start()
+        server = make_server(health)
+        embedder_pb2_grpc.add_EmbedderServicer_to_server(Named(name), server)
+        replicas[name] = health, server, listen(server, "127.0.0.1", 0)
+        await server.start()
+    await replicas["ready"][0].report("models", "")
+    target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for _, _, port in replicas.values())
+    async with connect(target) as channel, asyncio.timeout(30):
+        stub = embedder_pb2_grpc.EmbedderStub(channel)
+
+        async def answering() -> set[str]:
+            request = embedder_pb2.GetModelRequest()
+            return {(await stub.GetModel(request, wait_for_ready=True)).name for _ in range(6)}
+
+        assert await answering() == {"ready"}
+        await replicas["loading"][0].report("models", "")
+        while await answering() != {"ready", "loading"}:
+            await asyncio.sleep(0.01)
+        await replicas["ready"][0].drain()
+        while await answering() != {"loading"}:
+            await asyncio.sleep(0.01)
+    for _, server, _ in replicas.values():
+        await server.stop(None)
