@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint bench proto clean
+.PHONY: help demo up down test lint bench proto clean images test-images
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,28 @@ proto: $(VENV)/dev ## Regenerate passerby/v1 from proto/
 	@cd proto && python -m grpc_tools.protoc -I . --python_out=.. --pyi_out=.. passerby/v1/*.proto
 	@cd proto && python -m grpc_tools.protoc -I . --grpc_python_out=.. --mypy_grpc_out=quiet:.. \
 		passerby/v1/embedder.proto passerby/v1/search.proto
+
+# TAG is the one that the chart asks for. TORCH_CPU is empty where PyTorch's own index cannot be
+# reached: the CPU variant is then as large as the other.
+TAG ?= $(shell sed -n 's/^appVersion: //p' deploy/helm/passerby/Chart.yaml)
+TORCH_CPU ?= cpu
+BUILDER ?= $(shell for tool in docker podman buildah; do \
+	if $$tool info >/dev/null 2>&1; then echo $$tool; break; fi; done)
+# name of the service, end of its tag, more arguments
+build = $(BUILDER) build $(BUILD_FLAGS) $(if $(BASE),--build-arg BASE=$(BASE)) $(3) \
+	--build-arg VERSION=$(TAG) --build-arg REVISION=$(shell git rev-parse HEAD) \
+	--file deploy/docker/$(1).Dockerfile \
+	--tag $(if $(REGISTRY),$(REGISTRY)/)passerby/$(1):$(TAG)$(2) .
+
+images: ## Build the services' images (TAG, REGISTRY, BASE) with docker, podman or buildah
+	@test -n "$(BUILDER)" || { echo "images are built by docker, podman or buildah: none works here"; exit 1; }
+	$(call build,indexer)
+	$(call build,query)
+	$(call build,embedder,-cuda)
+	$(call build,embedder,-cpu,--build-arg TORCH_BACKEND=$(TORCH_CPU))
+
+test-images: $(VENV)/dev ## Build the images and run them as Kubernetes would, with docker or podman
+	@python -m pytest -m images tests/deploy
 
 clean: down ## Stop the stack and remove its data and the environment
 	rm -rf .passerby $(VENV)

@@ -1,0 +1,49 @@
+# The query service: captions -> hits, over gRPC, HTTP and the page. Carries no torch.
+# Built by `make images`, from the repository's root.
+
+# A base with your certificates or package mirror in it is given here; so is one by its digest.
+ARG BASE=python:3.11.14-slim-bookworm
+
+FROM ${BASE} AS build
+WORKDIR /build
+COPY constraints.txt pyproject.toml ./
+# What changes seldom and is large makes a layer of its own. Compiled here, because a read-only
+# root cannot be compiled into later; hashes, because layers may lose the files' times.
+# pandas' own tests are a tenth of the image, and nothing imports them.
+ENV PYC_INVALIDATION_MODE=UNCHECKED_HASH UV_NO_CACHE=1
+RUN python3 -m venv uv \
+ && uv/bin/python -m pip install --no-cache-dir --constraint constraints.txt uv \
+ && python3 -m venv --without-pip /opt/venv \
+ && uv/bin/uv pip install --python /opt/venv/bin/python --compile-bytecode \
+    --constraint constraints.txt --requirements pyproject.toml --extra query --extra s3 \
+ && rm -r /opt/venv/lib/python3*/site-packages/pandas/tests
+COPY README.md LICENSE ./
+COPY passerby passerby
+COPY services/__init__.py services/
+COPY services/runtime services/runtime
+COPY services/gallery services/gallery
+COPY services/query services/query
+RUN uv/bin/uv pip install --python /opt/venv/bin/python --target /opt/passerby --no-deps \
+    --compile-bytecode --build-constraints constraints.txt .
+
+FROM ${BASE}
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /opt/passerby /opt/passerby
+# HOME is where libraries look for configuration; there is nothing for them to find.
+ENV PATH=/opt/passerby/bin:/opt/venv/bin:${PATH} \
+    PYTHONPATH=/opt/passerby \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    QUERY_HOST=0.0.0.0
+ARG VERSION=unversioned
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="passerby/query" \
+      org.opencontainers.image.description="Passerby's query service: finds people by a caption" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+EXPOSE 50052 8080
+STOPSIGNAL SIGTERM
+USER 10001:10001
+ENTRYPOINT ["python", "-m", "services.query"]
