@@ -25,8 +25,8 @@ from services.embedder.training.evaluate import Evaluation, evaluate_split
 from services.embedder.training.learner import Place, TrainingDiverged
 from services.embedder.training.pretrained import UnusableWeights, load_image_tower
 from services.embedder.training.recipe import PRESETS, Recipe
-from services.embedder.training.train import Epoch, Watch, train
 from services.embedder.training.through_services import rank_through_services
+from services.embedder.training.train import Epoch, Watch, train
 
 DIRECTORY = click.Path(file_okay=False, path_type=Path)
 DEVICE = click.option(
@@ -68,6 +68,7 @@ def prepare(dataset: Path) -> None:
 @click.option("-o", "--output", type=DIRECTORY, required=True, help="The run's folder.")
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="recommended")
 @click.option("--name", help="What the model is called; the preset's name if left out.")
+@click.option("--notes", default="", help="What whoever uses the model should know; for its card.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the preset's.")
 @click.option("--batch-size", type=click.IntRange(min=2), help="Over all processes together.")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True))
@@ -91,6 +92,7 @@ def train_command(
     output: Path,
     preset: str,
     name: str | None,
+    notes: str,
     tower_weights: str | None,
     hard: Path | None,
     device: str,
@@ -116,6 +118,7 @@ def train_command(
                 recipe,
                 output,
                 name=name or preset,
+                notes=notes,
                 place=place,
                 prepare_network=lambda network: (
                     load_image_tower(network, tower_weights) if tower_weights else None
@@ -231,24 +234,24 @@ def _watch(dataset: Dataset, recipe: Recipe) -> Iterator[Watch]:
     """A bar with losses, images/s and time left, and a line for each epoch."""
     bar = Progress(
         BarColumn(),
-        TextColumn("{task.fields[losses]} {task.speed:.0f} images/s"),
+        TextColumn("{task.fields[state]}"),
         TimeRemainingColumn(),
         console=console,
     )
     images = len(dataset.split("train"))
     per_epoch = images // recipe.batch_size * recipe.batch_size
-    task = bar.add_task("", total=recipe.epochs * per_epoch, losses="")
+    task = bar.add_task("", total=recipe.epochs * per_epoch, state="")
 
     def step(images: int, losses: dict[str, float]) -> None:
-        text = "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
-        bar.update(task, advance=images, losses=text)
+        speed = bar.tasks[task].speed or 0
+        bar.update(task, advance=images, state=f"{_in_words(losses)}  {speed:.0f} images/s")
 
     def epoch(done: Epoch) -> None:
         bar.update(task, completed=done.number * per_epoch)
-        losses = "  ".join(f"{name} {loss:.3f}" for name, loss in done.losses.items())
         found = done.validation
         console.print(
-            f"epoch {done.number:>3}  {losses}  {done.images_per_second:.0f} images/s  "
+            f"epoch {done.number:>3}  {_in_words(done.losses)}  "
+            f"{done.images_per_second:.0f} images/s  "
             f"validation Rank-1 {found['rank_1']:.2f}  Rank-10 {found['rank_10']:.2f}  "
             f"mAP {found['mean_average_precision']:.2f}",
             highlight=False,
@@ -256,6 +259,10 @@ def _watch(dataset: Dataset, recipe: Recipe) -> Iterator[Watch]:
 
     with bar:
         yield Watch(step=step, epoch=epoch)
+
+
+def _in_words(losses: dict[str, float]) -> str:
+    return "  ".join(f"{name} {loss:.3f}" for name, loss in losses.items())
 
 
 def _print_figures(title: str, evaluation: Evaluation) -> None:

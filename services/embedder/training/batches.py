@@ -1,4 +1,4 @@
-"""Batches for training: which images stand together, which caption each brings, which words drop."""
+"""Batches for training: which images stand together, with which captions, which words drop."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -56,11 +56,11 @@ def load_training_images(
         dataset, images, height=recipe.image_height, width=recipe.image_width, cache=cache
     )
     encoded = [[vocabulary.encode(caption) for caption in image.captions] for image in images]
-    _, identities = torch.tensor([image.identity for image in images]).unique(return_inverse=True)
+    identities = torch.tensor([image.identity for image in images])
     return TrainingImages(
         pixels=pixels,
         captions=[[words for words in captions if words] for captions in encoded],
-        identities=identities,
+        identities=torch.unique(identities, return_inverse=True)[1],
         vocabulary=vocabulary,
     )
 

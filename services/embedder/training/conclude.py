@@ -1,4 +1,4 @@
-"""The end of a run: its best weights are measured on test splits; card and report say what they reach."""
+"""The end of a run: its best weights, measured on test splits, for the card and the report."""
 
 import shutil
 from collections.abc import Mapping

@@ -60,11 +60,15 @@ def read_dataset(root: Path) -> Dataset:
     raise InvalidDataset(f"{root}: no data set here; looked for {known}")
 
 
-def _json_entries(path: Path) -> list[dict[str, Any]]:
+def _json(path: Path) -> Any:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InvalidDataset(f"{path}: not JSON ({error}); fetch the file again") from error
+
+
+def _json_entries(path: Path) -> list[dict[str, Any]]:
+    entries = _json(path)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise InvalidDataset(f"{path}: expected a list of objects, one for each image")
     return entries
@@ -109,9 +113,15 @@ def _read_plain(path: Path) -> Iterator[PersonImage]:
         raise InvalidDataset(
             f'{path}: needs split.json beside it: {{"train": [id, ...], "val": [], "test": []}}'
         )
-    splits = json.loads(split_file.read_text(encoding="utf-8"))
-    if not isinstance(splits, dict) or not set(splits) <= set(SPLITS):
-        raise InvalidDataset(f"{split_file}: expected an object with {', '.join(SPLITS)} only")
+    splits = _json(split_file)
+    if (
+        not isinstance(splits, dict)
+        or not set(splits) <= set(SPLITS)
+        or not all(isinstance(members, list) for members in splits.values())
+    ):
+        raise InvalidDataset(
+            f"{split_file}: expected an object of {', '.join(SPLITS)}, each a list of identities"
+        )
     split_of = {int(identity): split for split, members in splits.items() for identity in members}
     if len(split_of) < sum(map(len, splits.values())):
         raise InvalidDataset(f"{split_file}: an identity stands in two splits, or twice in one")

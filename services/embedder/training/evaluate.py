@@ -111,7 +111,7 @@ def evaluate(embedded: EmbeddedSplit) -> Evaluation:
         chance_rank_1=metrics.chance_rank(*pair, 1),
         chance_rank_10=metrics.chance_rank(*pair, 10),
         gallery_images=len(embedded.images),
-        identities=len(embedded.image_identities.unique()),
+        identities=len(torch.unique(embedded.image_identities)),
     )
 
 

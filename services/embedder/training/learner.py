@@ -1,4 +1,4 @@
-"""What learns: network, losses, optimiser and the running average of the weights; one step at a time."""
+"""What learns: network, losses, optimiser and the running average; one step at a time."""
 
 import copy
 import math
@@ -160,4 +160,4 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
             new.append(current[name])
         else:
             tensor.copy_(current[name])
-    torch._foreach_lerp_(old, new, 1 - decay)  # noqa: SLF001 (torch's own EMA calls it)
+    torch._foreach_lerp_(old, new, 1 - decay)  # as torch's own EMA does

@@ -129,7 +129,7 @@ def chance_rank(query_identities: Tensor, gallery_identities: Tensor, k: int) ->
     1 - C(wrong, k) / C(entries, k), averaged over the queries; arguments as in rank_queries.
     """
     entries = len(gallery_identities)
-    identities, counts = gallery_identities.unique(return_counts=True)
+    identities, counts = torch.unique(gallery_identities, return_counts=True)
     right = counts[torch.searchsorted(identities, query_identities)].double()
     missed = torch.ones_like(right)
     for drawn in range(min(k, entries)):
@@ -150,7 +150,7 @@ def bootstrap(
     Queries of one person are not independent (same clothes, same images), so whole identities
     are drawn; drawing queries would make the intervals too narrow.
     """
-    identities, group = query_identities.cpu().unique(return_inverse=True)
+    identities, group = torch.unique(query_identities.cpu(), return_inverse=True)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(identities), (samples, len(identities)), generator=generator)
     times = torch.zeros(samples, len(identities), dtype=torch.float64)

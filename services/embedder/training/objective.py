@@ -1,4 +1,4 @@
-"""The step that training repeats: a batch in, the losses out; one module, so that DDP can wrap it."""
+"""What training repeats: a batch in, the losses out; one module, so that DDP can wrap it."""
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +51,7 @@ def gather(rows: Tensor) -> Tensor:
     Backwards it adds up what every process asks of a row; DDP then divides by the number of
     processes. As each computes the same whole loss, the result is that loss's gradient.
     """
-    return torch.cat(all_gather(rows))
+    return torch.cat(all_gather(rows))  # type: ignore[no-untyped-call]
 
 
 class Float32Convolution(nn.Conv2d):

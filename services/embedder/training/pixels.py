@@ -1,4 +1,4 @@
-"""Decoded images of a split as one array on disk, so that each is decoded once and not each epoch."""
+"""Decoded images of a split as one array on disk: decoded once, not in each epoch."""
 
 import hashlib
 import os

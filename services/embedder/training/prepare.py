@@ -1,4 +1,4 @@
-"""Checks a data set before anything is trained on it: every defect listed, counts beside the published."""
+"""Checks a data set before training: lists every defect, and counts beside the published ones."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator

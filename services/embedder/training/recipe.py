@@ -1,4 +1,4 @@
-"""What a training run does, as data: network, images, batches, losses, optimiser; and the presets."""
+"""What a training run does, as data: network, images, losses, optimiser; and the presets."""
 
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -94,10 +94,12 @@ RECOMMENDED = Recipe(
 DEMO = replace(
     RECOMMENDED,
     architecture=Architecture(word_dimension=256, hidden=256, dimension=256),
-    image_height=128,
-    image_width=64,
+    image_height=96,
+    image_width=48,
+    epochs=8,
+    batch_size=32,
     captions_per_image=1,
-    epochs=30,
+    warmup_epochs=0.1,
     patience=0,
 )
 

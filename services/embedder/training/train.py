@@ -67,9 +67,9 @@ class Progress:
 class Watch:
     """What a caller wants to hear while it runs."""
 
-    step: Callable[[int, dict[str, float]], None] = lambda images, losses: None
+    step: Callable[[int, dict[str, float]], None] = lambda *_: None
     """After each step: the images in it over all processes, and the losses."""
-    epoch: Callable[[Epoch], None] = lambda epoch: None
+    epoch: Callable[[Epoch], None] = lambda *_: None
 
 
 def train(
@@ -78,12 +78,14 @@ def train(
     directory: Path,
     *,
     name: str,
+    notes: str = "",
     place: Place,
-    prepare_network: Callable[[Dcpl], None] = lambda network: None,
-    watch: Watch = Watch(),  # noqa: B008 (frozen)
+    prepare_network: Callable[[Dcpl], None] = lambda _: None,
+    watch: Watch = Watch(),
 ) -> Path:
     """Train, or go on where the checkpoint in `directory` stands; returns the model directory.
 
+    name, notes: for the model's card.
     prepare_network is called once on the fresh network, to load a pretrained tower.
     Raises TrainingDiverged, UnusableCheckpoint and InvalidDataset, whose messages say what to do.
     """
@@ -124,7 +126,7 @@ def train(
             if evaluation.text_to_image.rank_1 > progress.best_rank_1:
                 progress.best_rank_1 = evaluation.text_to_image.rank_1
                 progress.best_epoch = number
-                card = _card(name, recipe, vocabulary, dataset, epoch)
+                card = _card(name, notes, recipe, vocabulary, dataset, epoch)
                 save_model(directory / "model", learner.model, card, precision=SAVED_AS)
             _record(directory, progress, epoch)
             state = {"progress": asdict(progress), "learner": learner.state_dict()}
@@ -179,14 +181,20 @@ def _identity_of(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, str]:
 
 
 def _card(
-    name: str, recipe: Recipe, vocabulary: Vocabulary, dataset: Dataset, epoch: Epoch
+    name: str,
+    notes: str,
+    recipe: Recipe,
+    vocabulary: Vocabulary,
+    dataset: Dataset,
+    epoch: Epoch,
 ) -> ModelCard:
     images = dataset.split("train")
     identities = len({image.identity for image in images})
     return ModelCard(
         name=name,
-        training_data=f"{dataset.name}, split train of {dataset.image_root.parent.name}: "
-        f"{len(images):,} images of {identities:,} people",
+        training_data=f"{len(images):,} images of {identities:,} people, the split train of "
+        f"{dataset.image_root.resolve().parent.name} (layout: {dataset.name})",
+        notes=notes,
         metrics={"epoch": epoch.number, "validation": epoch.validation},
         architecture=recipe.architecture,
         image_height=recipe.image_height,
