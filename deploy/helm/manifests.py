@@ -14,14 +14,18 @@ def values_of(profile: Path) -> dict[str, Any]:
     return helm.values_from_yaml(profile.read_text())
 
 
-def manifests(chart: helm.Chart, values: dict[str, Any]) -> list[dict[str, Any]]:
+def manifests(folder: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
     """The objects of a release called `passerby`, without those that only Helm runs (hooks).
+
+    folder: the chart, with the Milvus chart among its charts or without Milvus's objects.
 
     A password would be another one in every rendering, so Redis's comes from a Secret that is made
     by hand: `passerby-redis-password`.
     """
     redis = {**values.get("redis", {}), "secret": f"{RELEASE}-redis-password"}
-    rendered = chart.render({**values, "redis": redis}, name=RELEASE)
+    # Loaded anew each time: rendering without a dependency takes it out of the chart in memory.
+    with helm.Chart.load(folder) as chart:
+        rendered = chart.render({**values, "redis": redis}, name=RELEASE)
     return [
         item
         for path, text in sorted(rendered.items())
