@@ -54,7 +54,7 @@ images: ## Build the services' images (TAG, REGISTRY, BASE) with docker, podman 
 	$(call build,embedder,-cpu,--build-arg TORCH_BACKEND=$(TORCH_CPU))
 
 test-images: $(VENV)/dev ## Build the images and run them as Kubernetes would, with docker or podman
-	@python -m pytest -m images tests/deploy
+	@python -m pytest -m images tests/deploy/test_images.py
 
 clean: down ## Stop the stack and remove its data and the environment
 	rm -rf .passerby $(VENV)
