@@ -1,6 +1,6 @@
 // The page: what is asked for stands in the address; every state says what to do next.
 
-import { Failure, galleries, search } from "/api.js";
+import { Failure, galleries, imageAddress, search } from "/api.js";
 import * as results from "/results.js";
 
 const EXAMPLES = [
@@ -146,7 +146,10 @@ function sayWhatWasAsked(answer, wanted) {
     const name = photo ? "the one in your photo" : element("strong", {}, wanted.like);
     const back = element("button", { type: "button", className: "link" }, "Back to a caption");
     back.addEventListener("click", startAnew);
-    if (photo) parts.push(element("img", { src: photo.address, alt: "Your photo" }));
+    const src = photo ? photo.address : imageAddress(wanted.gallery, wanted.like);
+    const image = element("img", { src, alt: "" });
+    image.addEventListener("error", () => image.remove());
+    parts.push(image);
     parts.push(element("span", {}, "People like ", name), back);
   }
   notice(...parts);
