@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 from pymilvus import AsyncMilvusClient, DataType, MilvusClient, MilvusException
+from pymilvus.exceptions import DataNotMatchException, ParamError
 
 from services.gallery.filters import NO_TIME, both, id_range, ids_in, shown_key, stored_key
 from services.runtime.errors import NotFound, ServiceError, Unavailable
@@ -25,9 +26,12 @@ MAX_TAGS_BYTES = 65_536
 
 # "No such collection or alias", in this order: 2.x, 2.4 and later for aliases, before 2.3.
 _NOT_FOUND = {100, 1600, 4}
-# "Invalid parameter" and its kin: asking again does not help.
-_REFUSED = range(1100, 1200)
+_NOT_LOADED = 101
+# Parameters and fields that are wrong: asking again does not help.
+_REFUSED = {*range(1100, 1200), *range(1700, 1800)}
 _PAGE = 10_000
+# The default is two minutes: a restarted Milvus would be found that late.
+_GRPC_OPTIONS = {"grpc.max_reconnect_backoff_ms": 2000}
 # Far below the limit of a message (64 MiB) even with the longest tags.
 _WRITTEN_AT_ONCE = 500
 
@@ -79,7 +83,9 @@ class Vectors:
         self._index_params = dict(index_params or {})
         self._search_params = {"params": dict(search_params or {})}
         # A connection of its own: shared ones stay with the event loop that opened them.
-        self._client = AsyncMilvusClient(uri, token=token, dedicated=True)
+        self._client = AsyncMilvusClient(
+            uri, token=token, dedicated=True, grpc_options=_GRPC_OPTIONS
+        )
         # Lite serialises writers to one collection badly, and so it is done here.
         self._writers: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._prepared: set[str] = set()
@@ -143,23 +149,23 @@ class Vectors:
     ) -> list[Match]:
         """The images with the greatest cosine similarity to `vector` (dimension,), best first."""
         with self._errors(f"search gallery {gallery}"):
-            (hits,) = await self._client.search(
+            (hits,) = await self._read(
+                self._client.search,
                 _alias(gallery),
-                [vector],
+                data=[vector],
                 filter=expression,
                 limit=top_k,
                 offset=offset,
                 output_fields=["camera", "captured_at", "tags"],
                 search_params=self._search_params,
-                timeout=self._timeout_s,
             )
         return [_match(hit) for hit in hits]
 
     async def vector_of(self, gallery: str, id_: int) -> NDArray[np.float32] | None:
         """The vector of one image, or None if the gallery does not have it."""
         with self._errors(f"read from gallery {gallery}"):
-            rows = await self._client.get(
-                _alias(gallery), [id_], output_fields=["vector"], timeout=self._timeout_s
+            rows = await self._read(
+                self._client.get, _alias(gallery), ids=[id_], output_fields=["vector"]
             )
         return np.asarray(rows[0]["vector"], np.float32) if rows else None
 
@@ -294,26 +300,38 @@ class Vectors:
 
     async def _count(self, collection: str) -> int:
         with self._errors(f"count {collection}"):
-            rows = await self._client.query(
+            rows = await self._read(
+                self._client.query,
                 collection,
                 filter="",
                 output_fields=["count(*)"],
                 consistency_level="Strong",
-                timeout=self._timeout_s,
             )
         return int(rows[0]["count(*)"])
 
     async def _ids(self, collection: str, expression: str, limit: int) -> list[int]:
         with self._errors(f"query {collection}"):
-            rows = await self._client.query(
+            rows = await self._read(
+                self._client.query,
                 collection,
                 filter=expression,
                 output_fields=["id"],
                 limit=limit,
                 consistency_level="Strong",
-                timeout=self._timeout_s,
             )
         return [int(row["id"]) for row in rows]
+
+    async def _read(
+        self, call: Callable[..., Awaitable[Any]], collection: str, **arguments: Any
+    ) -> Any:
+        """What needs the collection in memory; Lite's server has none there after a restart."""
+        try:
+            return await call(collection, timeout=self._timeout_s, **arguments)
+        except MilvusException as error:
+            if error.code != _NOT_LOADED:
+                raise
+        await self._client.load_collection(collection, timeout=self._timeout_s)
+        return await call(collection, timeout=self._timeout_s, **arguments)
 
     @contextlib.contextmanager
     def _errors(self, what: str) -> Iterator[None]:
@@ -323,7 +341,7 @@ class Vectors:
         except MilvusException as error:
             if error.code in _NOT_FOUND:
                 raise NotFound(f"Milvus cannot {what}: {first_line(error)}") from error
-            if error.code in _REFUSED:
+            if error.code in _REFUSED or isinstance(error, ParamError | DataNotMatchException):
                 raise MilvusRefused(f"Milvus refuses to {what}: {first_line(error)}") from error
             raise Unavailable(f"Milvus cannot {what}: {first_line(error)}") from error
         except (grpc.RpcError, TimeoutError, ConnectionError) as error:

@@ -1,7 +1,5 @@
 """The indexer as a process: what is pushed becomes searchable, whatever dies in between."""
 
-import signal
-
 from tests.indexer.conftest import Stack, picture
 
 
