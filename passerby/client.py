@@ -22,6 +22,7 @@ DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 TIMEOUT_S = 10.0
 # Deleting by a filter walks through the gallery.
 DELETE_TIMEOUT_S = 300.0
+PATIENCE_S = 300.0
 
 _LATER = {
     grpc.StatusCode.UNAVAILABLE,
@@ -145,17 +146,21 @@ class Client:
         gallery: str = DEFAULT_GALLERY,
         wait: bool = True,
         on_progress: Callable[[Progress], None] = lambda _: None,
+        patience_s: float = PATIENCE_S,
     ) -> Progress:
         """Puts images on the queue, in batches, never more than the queue has room for.
 
         wait: return when all of them are searchable or refused, else when all are queued.
         on_progress: called after each batch, and about 20 times a second while waiting.
+        patience_s: raises Unavailable if nothing is taken from the queue for so long; what is
+        queued stays there.
 
         Pushing an image again replaces it, so a push that was cut off is simply repeated. What is
-        refused is in the result's failures and does not hurt its neighbours. Raises Unavailable if
-        nothing is taken from the queue for five minutes; what is queued stays there.
+        refused is in the result's failures and does not hurt its neighbours.
         """
-        return self._queue.push(images, gallery, wait=wait, on_progress=on_progress)
+        return self._queue.push(
+            images, gallery, wait=wait, on_progress=on_progress, patience_s=patience_s
+        )
 
     def pending(self) -> int:
         """Entries of the queue that are not finished."""

@@ -28,7 +28,6 @@ from passerby.values import DeadLetter, Failure, Image, Progress
 # Times the largest usual batch: what the queue may take of Redis' memory.
 MAX_PENDING_ENTRIES = 64
 POLL_S = 0.05
-PATIENCE_S = 300.0
 PAGE = 100
 _STORED = b"entry."
 
@@ -73,7 +72,7 @@ class IngestQueue:
         wait: bool,
         on_progress: Callable[[Progress], None],
         max_pending: int = MAX_PENDING_ENTRIES,
-        patience_s: float = PATIENCE_S,
+        patience_s: float,
     ) -> Progress:
         """See Client.push."""
         if not GALLERY_NAME.fullmatch(gallery):

@@ -1,17 +1,18 @@
-"""What a person names to push becomes images: folders, files, lists of files, data sets."""
+"""What a person names to push becomes images: folders, files, lists, data sets, buckets."""
 
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import TextIO
 
 from passerby.errors import PasserbyError
 from passerby.values import Failure, Image
 
-SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"))
+SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 ANNOTATIONS = "reid_raw.json"
 DATASET_IMAGES = "imgs"
 
@@ -22,10 +23,13 @@ class InvalidSource(PasserbyError):
 
 @dataclass(frozen=True)
 class Found:
-    """An image file, and the name that it has in the gallery."""
+    """Images below one folder or URL, by their names in the gallery."""
 
-    filename: str
-    path: Path
+    root: str
+    """`root/name` is the file; empty: the names are paths themselves."""
+    names: list[str]
+    remote: bool = False
+    """The root is a URL that the indexer reads; only the images' URLs are pushed."""
 
 
 @dataclass(frozen=True)
@@ -37,75 +41,89 @@ class About:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def find(source: str, standard_input: TextIO) -> list[Found]:
-    """The images of one source, in an order that does not change.
+def find(source: str, standard_input: TextIO, *, shard: int = 0, of: int = 1) -> Found:
+    """The images of one source, or the share number `shard` of `of`, in a lasting order.
 
     `-`: a list of files on standard input, one a line; a `.txt` file: such a list. Their names,
     and that of a single file, are the paths as they are written. A folder with reid_raw.json: a
-    data set in CUHK-PEDES's layout, named by file_path. Any other folder: all images in it,
-    named by their path below it. Raises InvalidSource.
+    data set in CUHK-PEDES's layout, named by file_path. Any other folder, or a URL such as
+    s3://bucket/folder: all images in it, named by their path below it. Raises InvalidSource.
     """
-    if source == "-":
-        return _listed(standard_input)
-    path = Path(source)
-    if path.is_dir():
-        found = _dataset(path) if (path / ANNOTATIONS).is_file() else list(_walk(path))
-    elif path.suffix.lower() == ".txt" and path.is_file():
-        with path.open(encoding="utf-8", errors="surrogateescape") as lines:
-            found = _listed(lines)
-    elif path.exists():
-        found = [Found(_name(source), path)]
-    else:
-        raise InvalidSource(f"{source}: there is no such file or folder")
-    if not found:
-        raise InvalidSource(f"{source}: no images in it; known are {', '.join(sorted(SUFFIXES))}")
-    return found
+    remote = "://" in source
+    root, names = _remote(source) if remote else _local(source, standard_input)
+    first = next(names, None)
+    if first is None:
+        raise InvalidSource(f"{source}: no images in it; known are {', '.join(SUFFIXES)}")
+    # Shared out while walking: of a hundred million images no share has to hold them all.
+    return Found(root, list(islice(chain([first], names), shard, None, of)), remote)
 
 
-def share(found: list[Found], index: int, of: int) -> list[Found]:
-    """Every `of`-th image, from `index` on: disjoint shares that together are all of them."""
-    return found[index::of]
-
-
-def read(
+def images(
     found: Iterable[Found], about: About, refuse: Callable[[Failure], None]
 ) -> Iterator[Image]:
     """Reads one file after the other; what cannot be read is given to `refuse`."""
-    for item in found:
-        try:
-            data = item.path.read_bytes()
-        except OSError as error:
-            refuse(Failure(item.filename, f"{item.path}: {error.strerror}"))
-            continue
-        yield Image(
-            item.filename,
-            data,
-            camera=about.camera,
-            captured_at=about.captured_at,
-            tags=about.tags,
-        )
+    for source in found:
+        for name in source.names:
+            path = f"{source.root}/{name}" if source.root else name
+            data = None
+            if not source.remote:
+                try:
+                    data = Path(path).read_bytes()
+                except (OSError, ValueError) as error:
+                    refuse(Failure(name, str(error)))
+                    continue
+            yield Image(
+                filename=name,
+                data=data,
+                uri=path if source.remote else None,
+                camera=about.camera,
+                captured_at=about.captured_at,
+                tags=about.tags,
+            )
 
 
-def _listed(lines: Iterable[str]) -> list[Found]:
-    paths = [line.rstrip("\r\n") for line in lines]
-    return [Found(_name(path), Path(path)) for path in paths if path.strip()]
+def _local(source: str, standard_input: TextIO) -> tuple[str, Iterator[str]]:
+    if source == "-":
+        return "", _lines(standard_input)
+    path = Path(source)
+    if path.is_dir():
+        if (path / ANNOTATIONS).is_file():
+            return str(path / DATASET_IMAGES), _dataset(path)
+        return str(path), _walk(path)
+    if not path.exists():
+        raise InvalidSource(f"{source}: there is no such file or folder")
+    if path.suffix.lower() == ".txt":
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+        return "", _lines(text.splitlines())
+    return "", iter([_name(source)])
+
+
+def _lines(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        path = line.rstrip("\r\n")
+        if path.strip():
+            yield _name(path)
 
 
 def _name(path: str) -> str:
     return str(PurePosixPath(path))
 
 
-def _walk(folder: Path) -> Iterator[Found]:
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _walk(folder: Path) -> Iterator[str]:
     """Folders that are links are not entered, as they may lead back; hidden ones are not meant."""
     for directory, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        below = Path(directory).relative_to(folder)
         for name in sorted(files):
-            path = Path(directory, name)
-            if path.suffix.lower() in SUFFIXES and not name.startswith("."):
-                yield Found(path.relative_to(folder).as_posix(), path)
+            if _is_image(name):
+                yield (below / name).as_posix()
 
 
-def _dataset(folder: Path) -> list[Found]:
+def _dataset(folder: Path) -> Iterator[str]:
     annotations, images = folder / ANNOTATIONS, folder / DATASET_IMAGES
     try:
         records = json.loads(annotations.read_text(encoding="utf-8"))
@@ -116,4 +134,18 @@ def _dataset(folder: Path) -> list[Found]:
         ) from error
     if outside := [name for name in names if ".." in Path(name).parts or Path(name).is_absolute()]:
         raise InvalidSource(f"{annotations}: {outside[0]!r} is not below {images}; mend the file")
-    return [Found(name, images / name) for name in names]
+    return iter(names)
+
+
+def _remote(url: str) -> tuple[str, Iterator[str]]:
+    """Lists a bucket or the like through fsspec, with the credentials of this environment."""
+    try:
+        from fsspec.core import url_to_fs
+
+        files, root = url_to_fs(url)
+        paths = files.find(root)
+    except (ImportError, OSError, ValueError) as error:
+        hint = ": pip install 'passerby[s3]'" if isinstance(error, ImportError) else ""
+        raise InvalidSource(f"{url}: cannot be listed ({error}){hint}") from error
+    names = (PurePosixPath(path).relative_to(root) for path in sorted(paths))
+    return files.unstrip_protocol(root), (str(name) for name in names if _is_image(name.name))

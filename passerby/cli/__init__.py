@@ -12,17 +12,24 @@ from passerby.cli.search import search
 from passerby.cli.status import status
 from passerby.cli.terminal import plain
 from passerby.client import DEFAULT_QUERY, DEFAULT_REDIS_URL, Client
-from passerby.errors import PasserbyError
+from passerby.errors import PasserbyError, Unavailable
+
+
+class TryAgainLater(click.ClickException):
+    """The same command may work later."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Commands(click.Group):
-    """Says what went wrong in one line, with exit code 1."""
+    """Says what went wrong in one line, with exit code 1, or 75 if it may pass."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except PasserbyError as error:
-            raise click.ClickException(plain(str(error))) from error
+            kind = TryAgainLater if isinstance(error, Unavailable) else click.ClickException
+            raise kind(plain(str(error))) from error
 
 
 @click.group(cls=Commands)

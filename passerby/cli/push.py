@@ -5,13 +5,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from typing import Any
 
 import click
 
+from passerby.cli.cluster import cluster_options
 from passerby.cli.options import Moment, Tag, dict_of, gallery_option
+from passerby.cli.push_job import start as start_job
 from passerby.cli.terminal import complain, plain, say
 from passerby.client import Client
-from passerby.sources import About, find, read, share
+from passerby.cluster.job import PushJob
+from passerby.sources import About, find, images
 from passerby.values import Failure, Progress
 
 # Where no bar can be drawn, a line this often shows that it goes on.
@@ -42,35 +46,64 @@ class Shard(click.ParamType[tuple[int, int]]):
 @click.option("--camera", default="", help="The camera that took all of them.")
 @click.option("--captured-at", type=Moment(), help="When all of them were taken.")
 @click.option("--tag", "tags", type=Tag(), multiple=True, help="A tag of all of them.")
-@click.option("--shard", type=Shard(), help="Only share I, from 0, of N of the images.")
+@click.option(
+    "--shard", type=Shard(), default="0/1", help="Only share I, from 0, of N of the images."
+)
 @click.option("--wait/--no-wait", default=True, help="Until a search finds them. [default: wait]")
+@click.option("--job", is_flag=True, help="Push from within a Kubernetes cluster.")
+@click.option("--workers", type=click.IntRange(1, 1000), default=1, help="--job: pods.")
+@click.option("--claim", help="--job: PersistentVolumeClaim that SOURCE lies on.")
+@click.option("--image", help="--job: instead of the indexer's image.")
+@click.option("--dry-run", is_flag=True, help="--job: print the Job and make nothing.")
+@cluster_options
 @click.pass_obj
 def push(
     client: Client,
+    /,
     sources: Sequence[str],
     gallery: str,
     camera: str,
     captured_at: datetime | None,
     tags: Sequence[tuple[str, str]],
-    shard: tuple[int, int] | None,
+    shard: tuple[int, int],
     wait: bool,
+    job: bool,
+    workers: int,
+    claim: str | None,
+    image: str | None,
+    dry_run: bool,
+    **cluster: Any,
 ) -> None:
     """Put images into a gallery.
 
     A SOURCE is a folder (images are named by their path below it), a data set in CUHK-PEDES's
     layout (a folder with reid_raw.json; named by file_path), an image file, a .txt file with a
-    list of files, or - for such a list on standard input.
+    list of files, or - for such a list on standard input. A URL such as s3://bucket/folder is
+    listed here and read by the indexer, if its operator allowed that.
 
     Pushing an image again replaces it, so a push that was cut off is simply repeated. The exit
-    code is 1 if an image could not be indexed.
+    code is 1 if an image could not be indexed, 75 if a service is away for the moment.
+
+    With --job the release's namespace gets a Job that runs this command, so that the images go
+    the short way: SOURCE is then a URL, or a path on the claim. Each of the pods pushes its
+    share; one that is cut off pushes its share again.
     """
-    found = [item for source in sources for item in find(source, sys.stdin)]
-    if shard:
-        found = share(found, *shard)
+    if job:
+        about = _about_arguments(camera, captured_at, tags, wait=wait)
+        start_job(
+            PushJob(sources, about, gallery, workers, claim, image), dry_run=dry_run, **cluster
+        )
+        return
+    if claim or image or dry_run:
+        option = "--claim" if claim else "--image" if image else "--dry-run"
+        raise click.UsageError(f"{option} needs --job")
+    index, of = shard
+    found = [find(source, sys.stdin, shard=index, of=of) for source in sources]
+    total = sum(len(source.names) for source in found)
     unreadable: list[Failure] = []
-    images = read(found, About(camera, captured_at, dict_of(tags)), unreadable.append)
+    readable = images(found, About(camera, captured_at, dict_of(tags)), unreadable.append)
     latest = Progress(0, 0, ())
-    with showing(len(found)) as show:
+    with showing(total) as show:
 
         def on_progress(progress: Progress) -> None:
             nonlocal latest
@@ -78,14 +111,14 @@ def push(
             show(progress)
 
         try:
-            client.push(images, gallery=gallery, wait=wait, on_progress=on_progress)
+            client.push(readable, gallery=gallery, wait=wait, on_progress=on_progress)
         except KeyboardInterrupt:
             interrupted = True
         else:
             interrupted = False
     if interrupted:
         complain(
-            f"Stopped. {latest.queued:,} of {len(found):,} images are queued and will be indexed; "
+            f"Stopped. {latest.queued:,} of {total:,} images are queued and will be indexed; "
             f"push again for the rest."
         )
         sys.exit(INTERRUPTED)
@@ -98,17 +131,34 @@ def push(
     sys.exit(1 if failures else 0)
 
 
+def _about_arguments(
+    camera: str, captured_at: datetime | None, tags: Sequence[tuple[str, str]], *, wait: bool
+) -> list[str]:
+    """The options of this push, as the pods are given them."""
+    arguments = [f"--camera={camera}"] if camera else []
+    if captured_at:
+        arguments.append(f"--captured-at={captured_at.isoformat()}")
+    arguments += [f"--tag={key}={value}" for key, value in tags]
+    return arguments if wait else [*arguments, "--no-wait"]
+
+
 def report(failures: Sequence[Failure], gallery: str) -> None:
     if not failures:
         return
     complain(f"{len(failures):,} failed:")
     for failure in failures[:FAILURES_SHOWN]:
-        complain(f"  {failure.filename or 'a whole batch'}: {failure.reason}")
+        complain(f"  {_in_one_line(failure)}")
     if len(failures) > FAILURES_SHOWN:
         complain(f"  and {len(failures) - FAILURES_SHOWN:,} more")
     complain(
         f"What the indexer refused is kept: passerby dead-letters --gallery {gallery} [--retry]"
     )
+
+
+def _in_one_line(failure: Failure) -> str:
+    if failure.filename and failure.filename in failure.reason:
+        return failure.reason
+    return f"{failure.filename or 'a whole batch'}: {failure.reason}"
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def complain(line: str) -> None:
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows of text, numbers right-aligned; columns that are empty in every row are left out."""
     cells = [[plain(str(cell)) for cell in row] for row in rows]
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(columns))
     kept = [i for i in range(len(columns)) if any(row[i] for row in cells)]
     for i in kept:
         numbers = all(

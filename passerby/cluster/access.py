@@ -1,10 +1,12 @@
-"""One release in one namespace: the reads that doctor needs, and its errors in plain words."""
+"""One release in one namespace: what is asked of the cluster, and its errors in plain words."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import urllib3
 from kubernetes import client, config
@@ -29,6 +31,7 @@ class Cluster:
     release: str
 
     @classmethod
+    @contextlib.contextmanager
     def connect(
         cls,
         *,
@@ -36,8 +39,8 @@ class Cluster:
         release: str,
         context: str | None = None,
         kubeconfig: Path | None = None,
-    ) -> "Cluster":
-        """By kubeconfig, or by the pod's own account within a cluster. Raises ClusterError."""
+    ) -> Iterator["Cluster"]:
+        """By the kubeconfig. Raises ClusterError."""
         configuration = client.Configuration()
         try:
             config.load_kube_config(
@@ -52,7 +55,8 @@ class Cluster:
                 f"no cluster to ask ({error}): set KUBECONFIG or --kubeconfig, and --context"
             ) from error
         configuration.retries = urllib3.Retry(2, backoff_factor=0.2)
-        return cls(client.ApiClient(configuration), namespace or default, release)
+        with client.ApiClient(configuration) as api:
+            yield cls(api, namespace or default, release)
 
     @property
     def _labels(self) -> str:
@@ -60,7 +64,7 @@ class Cluster:
 
     def deployments(self) -> dict[str, Any]:
         """Component name -> Deployment."""
-        with self._asking("list", "deployments"):
+        with self.asking("list", "deployments"):
             answer = client.AppsV1Api(self.api).list_namespaced_deployment(
                 self.namespace, label_selector=self._labels, _request_timeout=TIMEOUT_S
             )
@@ -68,7 +72,7 @@ class Cluster:
 
     def stateful_sets(self) -> dict[str, Any]:
         """Component name -> StatefulSet."""
-        with self._asking("list", "statefulsets"):
+        with self.asking("list", "statefulsets"):
             answer = client.AppsV1Api(self.api).list_namespaced_stateful_set(
                 self.namespace, label_selector=self._labels, _request_timeout=TIMEOUT_S
             )
@@ -78,41 +82,74 @@ class Cluster:
         selector = self._labels
         if of_component:
             selector += f",app.kubernetes.io/component={of_component}"
-        with self._asking("list", "pods"):
+        with self.asking("list", "pods"):
             answer = client.CoreV1Api(self.api).list_namespaced_pod(
                 self.namespace, label_selector=selector, _request_timeout=TIMEOUT_S
             )
         return list(answer.items)
 
     def nodes(self) -> list[Any]:
-        with self._asking("list", "nodes"):
+        with self.asking("list", "nodes"):
             return list(client.CoreV1Api(self.api).list_node(_request_timeout=TIMEOUT_S).items)
 
     def volume_claims(self) -> list[Any]:
-        with self._asking("list", "persistentvolumeclaims"):
+        with self.asking("list", "persistentvolumeclaims"):
             answer = client.CoreV1Api(self.api).list_namespaced_persistent_volume_claim(
                 self.namespace, _request_timeout=TIMEOUT_S
             )
         return list(answer.items)
 
+    def plain(self, item: Any) -> dict[str, Any]:
+        """An object of the `kubernetes` package in the API's JSON form."""
+        return cast(dict[str, Any], self.api.sanitize_for_serialization(item))
+
+    def create_job(self, manifest: dict[str, Any]) -> None:
+        name = manifest["metadata"]["name"]
+        with self.asking("create", "jobs"):
+            try:
+                client.BatchV1Api(self.api).create_namespaced_job(
+                    self.namespace, cast(client.V1Job, manifest), _request_timeout=TIMEOUT_S
+                )
+            except ApiException as error:
+                if error.status != HTTPStatus.CONFLICT:
+                    raise
+                raise ClusterError(
+                    f"job {name} is there already, by the same command: `kubectl -n "
+                    f"{self.namespace} get job {name}` shows how far it is; delete it to push again"
+                ) from error
+
     @contextlib.contextmanager
-    def _asking(self, verb: str, resource: str) -> Iterator[None]:
+    def asking(self, verb: str, resource: str) -> Iterator[None]:
         try:
             yield
         except ApiException as error:
-            if error.status in (401, 403):
+            if error.status == HTTPStatus.UNAUTHORIZED:
+                raise ClusterError(
+                    "the cluster does not accept these credentials: log in again; "
+                    "`kubectl auth whoami` shows it"
+                ) from error
+            if error.status == HTTPStatus.FORBIDDEN:
                 raise ClusterError(
                     f"no permission to {verb} {resource}: ask for a role that may; "
                     f"`kubectl auth can-i {verb} {resource} -n {self.namespace}` shows it"
                 ) from error
             raise ClusterError(
-                f"the cluster answered {error.status} {error.reason} to {verb} {resource}"
+                f"the cluster answered {error.status} {error.reason} to {verb} {resource}: "
+                f"{_message(error)}"
             ) from error
         except urllib3.exceptions.HTTPError as error:
             raise ClusterError(
                 f"{self.api.configuration.host} does not answer: is the cluster up, and the "
                 f"context right? (`kubectl config current-context`)"
             ) from error
+
+
+def _message(error: ApiException) -> str:
+    """The API's own words, where its answer has them."""
+    try:
+        return str(json.loads(error.body or "")["message"])
+    except (TypeError, ValueError, KeyError):
+        return str(error.body or "no details")
 
 
 def component(item: Any) -> str:

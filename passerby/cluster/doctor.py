@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from passerby.client import Client
-from passerby.cluster.access import Cluster, ClusterError
+from passerby.cluster.access import Cluster, ClusterError, component
 from passerby.cluster.port_forward import forwarded
 from passerby.errors import PasserbyError
 
 SERVICES = ("embedder", "indexer", "query")
-GPU = "nvidia.com/gpu"
+# Pods of `helm test` and `passerby push --job`: their end says nothing about the services.
+RUN_ONCE = ("selftest", "push")
+GPUS = "nvidia.com/"
 QUERY_PORT = 50052
 # A busy indexer clears this many entries in well under a minute.
 LONG_QUEUE = 1000
@@ -97,7 +99,7 @@ def check_pods(cluster: Cluster) -> list[Finding]:
     """Every pod is scheduled, started, ready, and was not restarted again and again."""
     findings = []
     for pod in cluster.pods():
-        if pod.status.phase == "Succeeded":
+        if component(pod) in RUN_ONCE:
             continue
         problem = problem_of(pod)
         name = pod.metadata.name
@@ -136,30 +138,42 @@ def problem_of(pod: Any) -> str:
 
 
 def check_gpu(cluster: Cluster) -> list[Finding]:
-    """GPUs that the embedder asks for exist on some node."""
+    """The GPUs, or slices of GPUs, that the embedder asks for exist on some node."""
     embedder = cluster.deployments()["embedder"]
-    each = sum(gpus_of(container) for container in embedder.spec.template.spec.containers)
-    if not each:
+    asked = gpus_of(embedder.spec.template.spec.containers)
+    if not asked:
         return [Finding("gpu", "skipped", "the embedder asks for no GPU; it computes on CPUs")]
-    allocatable = [int((node.status.allocatable or {}).get(GPU, 0)) for node in cluster.nodes()]
-    wanted = each * (embedder.spec.replicas if embedder.spec.replicas is not None else 1)
-    detail = f"{wanted} asked for, {sum(allocatable)} allocatable on {len(allocatable)} nodes"
-    if max(allocatable, default=0) < each or sum(allocatable) < wanted:
-        return [
+    replicas = embedder.spec.replicas if embedder.spec.replicas is not None else 1
+    nodes = cluster.nodes()
+    findings = []
+    for resource, each in asked.items():
+        allocatable = [int((node.status.allocatable or {}).get(resource, 0)) for node in nodes]
+        enough = max(allocatable, default=0) >= each and sum(allocatable) >= each * replicas
+        findings.append(
             Finding(
                 "gpu",
-                "failed",
-                detail,
-                "install the NVIDIA device plugin or GPU operator (`kubectl describe nodes` shows "
-                f"{GPU}), add a GPU node, or run on CPUs with --set embedder.gpu.enabled=false",
+                "ok" if enough else "failed",
+                f"{each * replicas} {resource} asked for, {sum(allocatable)} allocatable on "
+                f"{len(nodes)} nodes",
+                ""
+                if enough
+                else "install the NVIDIA device plugin or GPU operator (`kubectl describe nodes` "
+                f"shows {resource}), add a GPU node, or run on CPUs with --set "
+                "embedder.gpu.enabled=false",
             )
-        ]
-    return [Finding("gpu", "ok", detail)]
+        )
+    return findings
 
 
-def gpus_of(container: Any) -> int:
-    limits = (container.resources.limits or {}) if container.resources else {}
-    return sum(int(count) for name, count in limits.items() if name.startswith("nvidia.com/"))
+def gpus_of(containers: list[Any]) -> dict[str, int]:
+    """Resource, for example nvidia.com/gpu or a MIG slice -> how many one pod asks for."""
+    asked: dict[str, int] = {}
+    for container in containers:
+        limits = (container.resources.limits or {}) if container.resources else {}
+        for resource, count in limits.items():
+            if resource.startswith(GPUS):
+                asked[resource] = asked.get(resource, 0) + int(count)
+    return asked
 
 
 def check_redis(cluster: Cluster) -> list[Finding]:

@@ -8,19 +8,46 @@ from collections.abc import Iterator
 from kubernetes import client
 from kubernetes.stream import portforward
 
-from passerby.cluster.access import Cluster
+from passerby.cluster.access import Cluster, ClusterError
 
 CHUNK = 65_536
 
 
 @contextlib.contextmanager
 def forwarded(cluster: Cluster, pod: str, port: int) -> Iterator[str]:
-    """Yields `127.0.0.1:<port>`; each connection to it reaches the pod by one of its own."""
+    """Yields `127.0.0.1:<port>`; each connection to it reaches the pod by one of its own.
+
+    Raises ClusterError if the cluster does not allow it.
+    """
+    # A refusal is known before anyone connects, who would see nothing but a closed connection.
+    _open_tunnel(cluster, pod, port).close()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(
             target=_accept, args=(listener, cluster, pod, port), daemon=True, name="port-forward"
         ).start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            # Closing alone would not wake the thread that waits for the next connection.
+            with contextlib.suppress(OSError):
+                listener.shutdown(socket.SHUT_RDWR)
+
+
+def _open_tunnel(cluster: Cluster, pod: str, port: int) -> socket.socket:
+    try:
+        # Of its own, since the package changes a client while it opens a WebSocket with it.
+        with client.ApiClient(cluster.api.configuration) as api:
+            forward = client.CoreV1Api(api).connect_get_namespaced_pod_portforward
+            tunnel: socket.socket = portforward(
+                forward, pod, cluster.namespace, ports=str(port)
+            ).socket(port)
+    except client.ApiException as error:
+        reason = str(error.reason).split(" -+-+- ")[0]
+        raise ClusterError(
+            f"no port-forward to {pod} ({reason}): ask for a role that may; `kubectl auth can-i "
+            f"create pods/portforward -n {cluster.namespace}` shows it"
+        ) from error
+    return tunnel
 
 
 def _accept(listener: socket.socket, cluster: Cluster, pod: str, port: int) -> None:
@@ -29,15 +56,9 @@ def _accept(listener: socket.socket, cluster: Cluster, pod: str, port: int) -> N
             connection, _ = listener.accept()
         except OSError:  # closed: the context is left
             return
-        core = client.CoreV1Api(client.ApiClient(cluster.api.configuration))
         try:
-            tunnel = portforward(
-                core.connect_get_namespaced_pod_portforward,
-                pod,
-                cluster.namespace,
-                ports=str(port),
-            ).socket(port)
-        except client.ApiException:  # the caller sees its connection closed
+            tunnel = _open_tunnel(cluster, pod, port)
+        except ClusterError:  # the caller sees its connection closed
             connection.close()
             continue
         tunnel.setblocking(True)

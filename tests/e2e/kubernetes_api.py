@@ -236,6 +236,11 @@ def serving(api: KubernetesApi, folder: Path) -> Iterator[Path]:
         await site.start()
         return int(runner.addresses[0][1])
 
+    async def end() -> None:
+        await runner.cleanup()
+        # Connections that are closing do so in the loop's next rounds.
+        await asyncio.sleep(0.05)
+
     port = loop.run_until_complete(start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -244,7 +249,7 @@ def serving(api: KubernetesApi, folder: Path) -> Iterator[Path]:
     try:
         yield kubeconfig
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(20)
+        asyncio.run_coroutine_threadsafe(end(), loop).result(20)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

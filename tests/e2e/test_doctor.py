@@ -79,7 +79,9 @@ def test_a_cluster_without_gpus_is_told_how_to_go_on(api: KubernetesApi, tmp_pat
     with serving(api, tmp_path) as kubeconfig:
         code, findings, _ = doctor(kubeconfig)
     assert code == 1
-    assert failed(findings)["gpu"]["detail"] == "2 asked for, 0 allocatable on 1 nodes"
+    assert failed(findings)["gpu"]["detail"] == (
+        "2 nvidia.com/gpu asked for, 0 allocatable on 1 nodes"
+    )
     assert "gpu.enabled=false" in failed(findings)["gpu"]["remedy"]
     assert "Insufficient nvidia.com/gpu" in failed(findings)["pods"]["detail"]
 

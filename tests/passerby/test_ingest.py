@@ -1,6 +1,6 @@
 """Pushing and dead letters, on a real Redis; the test takes the entries as an indexer would."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -36,11 +36,31 @@ def images(count: int) -> list[Image]:
     return [Image(f"{i}.jpg", b"image") for i in range(count)]
 
 
+def push(
+    queue: IngestQueue,
+    pushed: Iterable[Image],
+    gallery: str,
+    *,
+    wait: bool,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    patience_s: float = 30,
+    max_pending: int = 64,
+) -> Progress:
+    return queue.push(
+        pushed,
+        gallery,
+        wait=wait,
+        on_progress=on_progress,
+        patience_s=patience_s,
+        max_pending=max_pending,
+    )
+
+
 def test_a_push_waits_until_all_is_searchable_or_refused(queue: IngestQueue, redis: Redis) -> None:
     pushed = [*images(200), Image("b.jpg", BROKEN), Image("no-source.jpg")]
     seen: list[Progress] = []
     with indexer(redis):
-        last = queue.push(pushed, "g", wait=True, on_progress=seen.append)
+        last = push(queue, pushed, "g", wait=True, on_progress=seen.append)
     assert (last.queued, last.searchable) == (201, 200)
     assert {failure.filename for failure in last.failures} == {"b.jpg", "no-source.jpg"}
     assert redis.xlen(INGEST_STREAM) == 0
@@ -56,13 +76,13 @@ def test_entries_of_others_and_their_letters_are_not_mine(queue: IngestQueue, re
     take(redis)
     redis.xadd(INGEST_STREAM, {"batch": others.SerializeToString()})
     with indexer(redis):
-        last = queue.push(images(3), "g", wait=True, on_progress=lambda _: None)
+        last = push(queue, images(3), "g", wait=True)
     assert last == Progress(3, 3, ())
 
 
 def test_an_entry_in_hand_is_not_searchable_yet(queue: IngestQueue, redis: Redis) -> None:
     """Delivered is not finished: only the acknowledgement is."""
-    queue.push(images(1), "g", wait=False, on_progress=lambda _: None)
+    push(queue, images(1), "g", wait=False)
     redis.xgroup_create(INGEST_STREAM, CONSUMER_GROUP, id="0")
     states: list[Progress] = []
     redis.xreadgroup(CONSUMER_GROUP, "test", {INGEST_STREAM: ">"})
@@ -76,7 +96,7 @@ def test_an_entry_in_hand_is_not_searchable_yet(queue: IngestQueue, redis: Redis
             for row in pending:
                 redis.xack(INGEST_STREAM, CONSUMER_GROUP, row["message_id"])
 
-    queue.push(images(5), "g", wait=True, on_progress=finish_later)
+    push(queue, images(5), "g", wait=True, on_progress=finish_later)
     assert [progress.searchable for progress in states[:6]] == [0] * 6
     assert states[-1].searchable == 5
 
@@ -89,18 +109,15 @@ def test_the_queue_never_holds_more_than_it_has_room_for(queue: IngestQueue, red
         if lengths[-1] == 3:
             take(redis, 2)
 
-    queue.push(images(64 * 10), "g", wait=False, on_progress=look, max_pending=3)
+    push(queue, images(64 * 10), "g", wait=False, on_progress=look, max_pending=3)
     assert max(lengths) == 3
 
 
 def test_a_full_queue_that_nobody_empties_is_said(queue: IngestQueue, redis: Redis) -> None:
-    def push(**options: float) -> None:
-        queue.push(images(200), "g", on_progress=lambda _: None, patience_s=0.2, **options)  # type: ignore[arg-type]
-
     with pytest.raises(Unavailable, match=r"the queue is full.*is the indexer running"):
-        push(wait=False, max_pending=2)
+        push(queue, images(200), "g", wait=False, max_pending=2, patience_s=0.2)
     with pytest.raises(Unavailable, match=r"200 images are queued.*is the indexer running"):
-        push(wait=True)
+        push(queue, images(200), "g", wait=True, patience_s=0.2)
 
 
 def test_a_redis_without_memory_is_waited_for(queue: IngestQueue, redis: Redis) -> None:
@@ -113,7 +130,7 @@ def test_a_redis_without_memory_is_waited_for(queue: IngestQueue, redis: Redis) 
 
     redis.config_set("maxmemory", 1)
     try:
-        last = queue.push(images(1), "g", wait=False, on_progress=free_later)
+        last = push(queue, images(1), "g", wait=False, on_progress=free_later)
     finally:
         redis.config_set("maxmemory", 0)
     assert last.queued == 1
@@ -129,7 +146,7 @@ def test_a_refused_entry_counts_with_all_its_images_once(queue: IngestQueue, red
             take(redis)
 
     take(redis)
-    last = queue.push(images(7), "g", wait=True, on_progress=refuse)
+    last = push(queue, images(7), "g", wait=True, on_progress=refuse)
     assert (last.queued, last.searchable) == (7, 0)
     assert last.failures == (Failure("", "not an image"),)
 
@@ -138,7 +155,7 @@ def test_a_gallerys_name_is_checked_before_anything_is_queued(
     queue: IngestQueue, redis: Redis
 ) -> None:
     with pytest.raises(Refused, match="'My Gallery': a gallery's name is"):
-        queue.push(images(1), "My Gallery", wait=False, on_progress=lambda _: None)
+        push(queue, images(1), "My Gallery", wait=False)
     assert redis.xlen(INGEST_STREAM) == 0
 
 
@@ -147,7 +164,7 @@ def refused(queue: IngestQueue, redis: Redis) -> IngestQueue:
     """Two dead letters of `left`, one of `right`, and an entry that is no batch."""
     for gallery, names in (("left", "ab"), ("right", "c")):
         broken = [Image(f"{name}.jpg", BROKEN) for name in names]
-        queue.push(broken, gallery, wait=False, on_progress=lambda _: None)
+        push(queue, broken, gallery, wait=False)
     redis.xadd(INGEST_STREAM, {"batch": b"\xff\xff"})
     while take(redis):
         pass
@@ -231,18 +248,14 @@ def test_a_wrong_redis_url_is_named() -> None:
         client.pending()
 
 
-def test_a_redis_that_restarts_during_a_push_costs_nothing(tmp_path: Path) -> None:
+def test_a_redis_that_comes_back_is_used_again(tmp_path: Path) -> None:
     port = free_port()
-    pushed = iter(images(64 * 3))
-
-    def first_half() -> Iterator[Image]:
-        for _ in range(64 * 2):
-            yield next(pushed)
-
     with redis_running(tmp_path, port) as url:
         queue = IngestQueue(url, timeout_s=5)
-        queue.push(first_half(), "g", wait=False, on_progress=lambda _: None)
+        push(queue, images(64), "g", wait=False)
+    with pytest.raises(Unavailable):
+        push(queue, images(64), "g", wait=False)
     with redis_running(tmp_path, port):
-        queue.push(pushed, "g", wait=False, on_progress=lambda _: None)
-        assert queue.pending() == 3
+        push(queue, images(64), "g", wait=False)
+        assert queue.pending() == 2
     queue.close()

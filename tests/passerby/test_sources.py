@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from passerby import Failure
-from passerby.sources import About, Found, InvalidSource, find, read, share
+from passerby.sources import About, Found, InvalidSource, find, images
 
 NO_INPUT = io.StringIO()
 
 
 def names(source: str | Path, lines: str = "") -> list[str]:
-    return [found.filename for found in find(str(source), io.StringIO(lines))]
+    return find(str(source), io.StringIO(lines)).names
 
 
 def write(folder: Path, *paths: str) -> None:
@@ -56,10 +56,7 @@ def test_lists_come_from_a_file_or_standard_input(tmp_path: Path) -> None:
 def test_a_data_sets_images_are_named_by_file_path_once(tmp_path: Path) -> None:
     records = [{"file_path": name, "captions": []} for name in ("c1/1.jpg", "c2/1.jpg", "c1/1.jpg")]
     (tmp_path / "reid_raw.json").write_text(json.dumps(records))
-    assert find(str(tmp_path), NO_INPUT) == [
-        Found("c1/1.jpg", tmp_path / "imgs" / "c1" / "1.jpg"),
-        Found("c2/1.jpg", tmp_path / "imgs" / "c2" / "1.jpg"),
-    ]
+    assert find(str(tmp_path), NO_INPUT) == Found(f"{tmp_path}/imgs", ["c1/1.jpg", "c2/1.jpg"])
 
 
 @pytest.mark.parametrize("path", ["../../secret.jpg", "/etc/secret.jpg"])
@@ -87,28 +84,46 @@ def test_what_is_not_there_or_holds_no_image_is_said(tmp_path: Path) -> None:
 def test_an_unreadable_file_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     write(tmp_path, "1.jpg", "3.jpg")
     (tmp_path / "2.jpg").mkdir()
-    found = [Found(name, tmp_path / name) for name in ("0.jpg", "1.jpg", "2.jpg", "3.jpg")]
+    found = Found(str(tmp_path), ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "nul\0.jpg"])
     refused: list[Failure] = []
-    images = list(read(found, About(camera="gate", tags={"floor": "1"}), refused.append))
-    assert [(image.filename, image.data) for image in images] == [
+    read = list(images([found], About(camera="gate", tags={"floor": "1"}), refused.append))
+    assert [(image.filename, image.data) for image in read] == [
         ("1.jpg", b"1.jpg"),
         ("3.jpg", b"3.jpg"),
     ]
-    assert {(image.camera, image.tags["floor"]) for image in images} == {("gate", "1")}
-    assert [failure.filename for failure in refused] == ["0.jpg", "2.jpg"]
+    assert {(image.camera, image.tags["floor"]) for image in read} == {("gate", "1")}
+    assert [failure.filename for failure in refused] == ["0.jpg", "2.jpg", "nul\0.jpg"]
     assert "No such file" in refused[0].reason
 
 
 def test_a_name_that_is_no_text_is_found_and_refused_later(tmp_path: Path) -> None:
     (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg"))).write_bytes(b"x")
-    (image,) = read(find(str(tmp_path), NO_INPUT), About(), lambda _: None)
+    (image,) = images([find(str(tmp_path), NO_INPUT)], About(), lambda _: None)
     with pytest.raises(ValueError, match="surrogate"):
         image.message()
 
 
-@given(st.integers(0, 50), st.integers(1, 9))
+@given(st.integers(1, 50), st.integers(1, 9))
 def test_shares_are_disjoint_and_together_everything(count: int, of: int) -> None:
-    found = [Found(str(i), Path(str(i))) for i in range(count)]
-    shares = [share(found, index, of) for index in range(of)]
-    assert sorted(chain(*shares), key=lambda f: int(f.filename)) == found
+    listed = [f"{i}.jpg" for i in range(count)]
+    lines = "\n".join(listed)
+    shares = [find("-", io.StringIO(lines), shard=i, of=of).names for i in range(of)]
+    assert sorted(chain(*shares)) == sorted(listed)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_url_is_listed_here_and_read_by_the_indexer(tmp_path: Path) -> None:
+    write(tmp_path, "b/2.JPG", "a.png", "notes.doc", ".hidden.jpg")
+    found = find(tmp_path.as_uri(), NO_INPUT)
+    assert found.names == ["a.png", "b/2.JPG"]
+    pushed = list(images([found], About(), lambda _: None))
+    assert [(image.filename, image.data, image.uri) for image in pushed] == [
+        ("a.png", None, (tmp_path / "a.png").as_uri()),
+        ("b/2.JPG", None, (tmp_path / "b" / "2.JPG").as_uri()),
+    ]
+
+
+@pytest.mark.parametrize("url", ["nosuch://bucket/people", "file:///no/such/folder"])
+def test_a_url_that_cannot_be_listed_is_named(url: str) -> None:
+    with pytest.raises(InvalidSource, match=url):
+        find(url, NO_INPUT)

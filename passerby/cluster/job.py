@@ -1,0 +1,139 @@
+"""A Kubernetes Job that pushes from within the cluster, made in the image of the indexer."""
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SOURCE_FOLDER = "/source"
+# What a pod that pushes has to know of what the indexer knows.
+_VARIABLES = ("REDIS_", "AWS_")
+_RETRIES_PER_SHARE = 3
+_KEPT_S = 24 * 3600
+# Exit code of `passerby push` when images were refused: pushing them again changes nothing.
+_IMAGES_FAILED = 1
+# That of the images: no service runs as root.
+_USER = 10001
+
+
+@dataclass(frozen=True)
+class PushJob:
+    """What to push, and by how many pods."""
+
+    sources: Sequence[str]
+    """URLs, or paths below the claim's root."""
+    arguments: Sequence[str]
+    """Further arguments of `passerby push`."""
+    gallery: str
+    workers: int
+    claim: str | None = None
+    """Name of the PersistentVolumeClaim with the images."""
+    image: str | None = None
+    """Instead of the indexer's."""
+
+
+def manifest(job: PushJob, release: str, namespace: str, indexer: dict[str, Any]) -> dict[str, Any]:
+    """The Job in the API's JSON form.
+
+    indexer: the release's Deployment of the indexer, in the same form; image, Redis, credentials
+    and the registry's secrets are taken from it.
+
+    Each pod pushes its share, the images whose number is its index modulo the workers. A pod that
+    is evicted, or finds a service away, is replaced and pushes its share again, which changes
+    nothing for the images that are there. A share with broken images fails without a retry.
+    """
+    pod = indexer["spec"]["template"]["spec"]
+    labels = {
+        "app.kubernetes.io/name": "passerby",
+        "app.kubernetes.io/instance": release,
+        # The chart's network policies let this component reach Redis.
+        "app.kubernetes.io/component": "push",
+        "app.kubernetes.io/part-of": "passerby",
+    }
+    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
+    if job.claim:
+        claim = {"claimName": job.claim, "readOnly": True}
+        volumes.append({"name": "source", "persistentVolumeClaim": claim})
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": _name(job, release), "namespace": namespace, "labels": labels},
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": job.workers,
+            "parallelism": job.workers,
+            "backoffLimitPerIndex": _RETRIES_PER_SHARE,
+            "ttlSecondsAfterFinished": _KEPT_S,
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+                    {
+                        "action": "FailIndex",
+                        "onExitCodes": {"operator": "In", "values": [_IMAGES_FAILED]},
+                    },
+                ]
+            },
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    **{
+                        name: pod[name]
+                        for name in ("serviceAccountName", "imagePullSecrets")
+                        if pod.get(name)
+                    },
+                    # No fsGroup: the owner of a million files would be changed.
+                    "securityContext": {
+                        "runAsNonRoot": True,
+                        "runAsUser": _USER,
+                        "runAsGroup": _USER,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": [_container(job, pod["containers"][0])],
+                    "volumes": volumes,
+                },
+            },
+        },
+    }
+
+
+def _container(job: PushJob, indexer: dict[str, Any]) -> dict[str, Any]:
+    mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
+    if job.claim:
+        mounts.append({"name": "source", "mountPath": SOURCE_FOLDER, "readOnly": True})
+    sources = [
+        source if "://" in source else f"{SOURCE_FOLDER}/{source.strip('/')}".rstrip("/.")
+        for source in job.sources
+    ]
+    command = ["passerby", "push", *sources, "--gallery", job.gallery]
+    if job.workers > 1:
+        command += ["--shard", f"$(JOB_COMPLETION_INDEX)/{job.workers}"]
+    return {
+        "name": "push",
+        "image": job.image or indexer["image"],
+        "imagePullPolicy": indexer.get("imagePullPolicy", "IfNotPresent"),
+        "command": [*command, *job.arguments],
+        "env": [
+            variable
+            for variable in indexer.get("env") or []
+            if variable["name"].startswith(_VARIABLES)
+        ],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "resources": {
+            "requests": {"cpu": "100m", "memory": "128Mi"},
+            "limits": {"memory": "1Gi"},
+        },
+        "volumeMounts": mounts,
+    }
+
+
+def _name(job: PushJob, release: str) -> str:
+    """The same push has the same name, so that it does not run twice at once."""
+    said = "\0".join([*job.sources, *job.arguments, job.gallery, job.claim or "", str(job.workers)])
+    return f"{release[:30]}-push-{zlib.crc32(said.encode(errors='surrogateescape')):08x}"

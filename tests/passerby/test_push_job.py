@@ -1,0 +1,187 @@
+"""`passerby push --job` at a cluster that is served for real: the Job, and what is in its way."""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+from click.testing import CliRunner, Result
+from redis import Redis
+
+from passerby.cli import main
+from passerby.contract import INGEST_STREAM
+from passerby.v1 import queue_pb2
+from tests.e2e.kubernetes_api import NAMESPACE, KubernetesApi, serving
+
+SECRET = {"secretKeyRef": {"name": "passerby-redis", "key": "password"}}
+INDEXER_ENV = [
+    {"name": "REDIS_PASSWORD", "valueFrom": SECRET},
+    {"name": "REDIS_URL", "value": "redis://:$(REDIS_PASSWORD)@passerby-redis:6379/0"},
+    {"name": "MILVUS_TOKEN", "valueFrom": {"secretKeyRef": {"name": "milvus", "key": "token"}}},
+]
+MINORS = ("1.35", "1.36", "1.37")
+
+
+@pytest.fixture
+def api() -> KubernetesApi:
+    api = KubernetesApi.healthy()
+    pod = api.objects["deployments"][1]["spec"]["template"]["spec"]
+    pod["containers"][0] |= {"env": INDEXER_ENV, "imagePullPolicy": "Always"}
+    pod |= {"serviceAccountName": "passerby-indexer", "imagePullSecrets": [{"name": "registry"}]}
+    return api
+
+
+@pytest.fixture
+def kubeconfig(api: KubernetesApi, tmp_path: Path) -> Iterator[Path]:
+    with serving(api, tmp_path) as kubeconfig:
+        yield kubeconfig
+        # The package lets go of the connection of an error with the error.
+        gc.collect()
+
+
+def push_job(kubeconfig: Path, *arguments: str) -> Result:
+    command = ["push", "--job", "--kubeconfig", str(kubeconfig), *arguments]
+    return CliRunner().invoke(main, command)
+
+
+FROM_CLAIM = ("people", "--gallery", "mine", "--claim", "images", "--workers", "3")
+
+
+def test_the_job_is_made_after_the_indexers_image(api: KubernetesApi, kubeconfig: Path) -> None:
+    done = push_job(kubeconfig, *FROM_CLAIM, "--camera", "gate 1", "--tag", "floor=1")
+    assert done.exit_code == 0, done.output
+    (job,) = api.created
+    assert job["metadata"]["name"] in done.stdout
+    assert f"kubectl -n {NAMESPACE} get job" in done.stdout
+    assert job["spec"]["completionMode"] == "Indexed"
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == 3
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["image"] == "passerby/indexer:0.1.0"
+    assert container["imagePullPolicy"] == "Always"
+    assert pod["serviceAccountName"] == "passerby-indexer"
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert container["env"] == INDEXER_ENV[:2]
+    assert container["command"] == [
+        *("passerby", "push", "/source/people", "--gallery", "mine"),
+        *("--shard", "$(JOB_COMPLETION_INDEX)/3", "--camera=gate 1", "--tag=floor=1"),
+    ]
+    assert {"name": "source", "mountPath": "/source", "readOnly": True} in container["volumeMounts"]
+
+
+def dry_run(kubeconfig: Path, *arguments: str) -> dict[str, Any]:
+    done = push_job(kubeconfig, "--dry-run", *arguments)
+    assert done.exit_code == 0, done.output
+    job: dict[str, Any] = json.loads(done.stdout)
+    return job
+
+
+@pytest.mark.parametrize("minor", MINORS)
+@pytest.mark.parametrize("arguments", [FROM_CLAIM, ("s3://bucket/people",)])
+def test_the_manifest_is_what_the_api_takes(
+    api: KubernetesApi, kubeconfig: Path, minor: str, arguments: tuple[str, ...]
+) -> None:
+    kubernetes_validate.validate(dry_run(kubeconfig, *arguments), minor, strict=True)
+    assert api.created == []
+
+
+def test_the_pods_satisfy_restricted_and_hold_no_token(kubeconfig: Path) -> None:
+    pod = dry_run(kubeconfig, *FROM_CLAIM)["spec"]["template"]["spec"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is False
+    for container in pod["containers"]:
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False
+        assert context["readOnlyRootFilesystem"] is True
+        assert context["capabilities"] == {"drop": ["ALL"]}
+    kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
+    assert kinds <= {"emptyDir", "persistentVolumeClaim"}
+
+
+def test_broken_images_are_not_pushed_again_and_an_eviction_costs_no_try(kubeconfig: Path) -> None:
+    spec = dry_run(kubeconfig, *FROM_CLAIM)["spec"]
+    assert spec["backoffLimitPerIndex"] > 0
+    assert spec["template"]["spec"]["restartPolicy"] == "Never"
+    actions = {rule["action"]: rule for rule in spec["podFailurePolicy"]["rules"]}
+    assert actions["FailIndex"]["onExitCodes"] == {"operator": "In", "values": [1]}
+    assert actions["Ignore"]["onPodConditions"] == [{"type": "DisruptionTarget"}]
+
+
+def test_the_pods_commands_push_everything_between_them(
+    kubeconfig: Path, redis_url: str, tmp_path: Path
+) -> None:
+    """The command of each index, run here with the claim's folder in its place."""
+    names = [f"{i}.jpg" for i in range(7)]
+    for name in names:
+        (tmp_path / "claim" / "people").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "claim" / "people" / name).write_bytes(b"x")
+    job = dry_run(kubeconfig, *FROM_CLAIM, "--no-wait")
+    command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    command[0] = str(Path(sys.executable).with_name(command[0]))
+    for index in range(job["spec"]["completions"]):
+        subprocess.run(
+            [
+                part.replace("$(JOB_COMPLETION_INDEX)", str(index)).replace(
+                    "/source", str(tmp_path / "claim")
+                )
+                for part in command
+            ],
+            env={**os.environ, "REDIS_URL": redis_url},
+            check=True,
+            capture_output=True,
+        )
+    with Redis.from_url(redis_url) as redis:
+        entries = [fields for _, fields in redis.xrange(INGEST_STREAM)]
+    batches = [queue_pb2.ImageBatch.FromString(fields[b"batch"]) for fields in entries]
+    assert len(batches) == 3
+    assert sorted(image.filename for batch in batches for image in batch.images) == names
+
+
+def test_the_same_push_does_not_run_twice_at_once(api: KubernetesApi, kubeconfig: Path) -> None:
+    assert push_job(kubeconfig, *FROM_CLAIM).exit_code == 0
+    again = push_job(kubeconfig, *FROM_CLAIM)
+    assert again.exit_code == 1
+    assert "is there already" in again.stderr
+    assert "delete it to push again" in again.stderr
+    assert push_job(kubeconfig, "others", "--claim", "images").exit_code == 0
+    assert len(api.created) == 2
+
+
+@pytest.mark.parametrize(("resource", "verb"), [("jobs", "create"), ("deployments", "list")])
+def test_a_missing_permission_is_named(
+    api: KubernetesApi, kubeconfig: Path, resource: str, verb: str
+) -> None:
+    api.forbidden = {resource}
+    done = push_job(kubeconfig, *FROM_CLAIM)
+    assert done.exit_code == 1
+    assert f"kubectl auth can-i {verb} {resource} -n {NAMESPACE}" in done.stderr
+    assert api.created == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "message"),
+    [
+        (("people",), 2, "a path needs --claim"),
+        (("-", "--claim", "images"), 2, "no standard input"),
+        (("s3://bucket/people", "--release", "other"), 1, "no indexer of release other"),
+    ],
+)
+def test_what_cannot_be_pushed_by_a_job_is_said(
+    kubeconfig: Path, arguments: tuple[str, ...], exit_code: int, message: str
+) -> None:
+    done = push_job(kubeconfig, *arguments)
+    assert done.exit_code == exit_code
+    assert message in done.stderr
+
+
+def test_options_of_a_job_without_one_are_refused() -> None:
+    done = CliRunner().invoke(main, ["push", ".", "--claim", "images"])
+    assert done.exit_code == 2
+    assert "--claim needs --job" in done.stderr
