@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint bench proto clean images test-images
+.PHONY: help demo up down test lint bench proto clean images test-images chart chart-deps manifests
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,6 +55,16 @@ images: ## Build the services' images (TAG, REGISTRY, BASE) with docker, podman 
 
 test-images: $(VENV)/dev ## Build the images and run them as Kubernetes would, with docker or podman
 	@python -m pytest -m images tests/deploy/test_images.py
+
+chart: $(VENV)/dev ## Generate the chart's tables and schema, lint it and render every profile
+	@python -m deploy.helm generate && python -m deploy.helm check
+
+chart-deps: $(VENV)/dev ## Fetch the official Milvus chart (MILVUS_CHARTS=the URL of its repository)
+	@test -n "$(MILVUS_CHARTS)" || { echo "name the repository that Milvus's documentation gives for Helm: make chart-deps MILVUS_CHARTS=https://..."; exit 1; }
+	@python -m deploy.helm deps $(MILVUS_CHARTS)
+
+manifests: $(VENV)/dev ## Write dist/manifests/<profile>.yaml for kubectl, from the chart
+	@python -m deploy.helm manifests dist/manifests
 
 clean: down ## Stop the stack and remove its data and the environment
 	rm -rf .passerby $(VENV)

@@ -1,6 +1,5 @@
 """Work on the chart without a cluster: `python -m deploy.helm generate|check|deps|manifests`."""
 
-import shutil
 import sys
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import click
 import helm_python as helm
 import yaml
 
+from deploy.helm.dependency import NoMilvusChart, fetch, is_there
 from deploy.helm.manifests import PROFILES, manifests, values_of
 from deploy.helm.reference import CHART, generated
 
@@ -48,23 +48,17 @@ def check() -> None:
 @click.argument("repository")
 def deps(repository: str) -> None:
     """Fetch the Milvus chart that Chart.yaml names from a chart REPOSITORY into charts/."""
-    (wanted,) = helm.dependency_list(CHART)
-    charts = CHART / "charts"
-    shutil.rmtree(charts, ignore_errors=True)
-    charts.mkdir()
-    helm.pull(wanted["name"], version=wanted["version"], repo_url=repository, destination=charts)
-    (found,) = helm.dependency_list(CHART)
-    if found["status"] != "ok":
-        sys.exit(f"{wanted['name']} {wanted['version']} from {repository}: {found['status']}")
-    print(f"{wanted['name']} {wanted['version']} is in {charts}")
+    try:
+        print(f"{fetch(CHART, repository)} is in {CHART / 'charts'}")
+    except NoMilvusChart as error:
+        sys.exit(str(error))
 
 
 @main.command("manifests")
 @click.argument("folder", type=click.Path(path_type=Path))
 def write_manifests(folder: Path) -> None:
     """Write one file for each profile into FOLDER, for `kubectl apply`."""
-    (milvus,) = helm.dependency_list(CHART)
-    if milvus["status"] == "missing":
+    if not is_there(CHART):
         sys.exit("the Milvus chart is not here yet: `make chart-deps MILVUS_CHARTS=...` fetches it")
     folder.mkdir(parents=True, exist_ok=True)
     for profile in PROFILES:

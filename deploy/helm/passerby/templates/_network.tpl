@@ -17,6 +17,9 @@ ports:
       podSelector:
         matchLabels:
           k8s-app: kube-dns
+    # Where a cache of DNS listens on every node.
+    - ipBlock:
+        cidr: 169.254.20.10/32
   ports:
     - {protocol: UDP, port: 53}
     - {protocol: TCP, port: 53}

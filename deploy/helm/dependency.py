@@ -1,0 +1,33 @@
+"""The official Milvus chart beside ours: `make chart-deps`, without Helm's command line."""
+
+import shutil
+from pathlib import Path
+
+import helm_python as helm
+
+
+class NoMilvusChart(Exception):
+    """The chart is not where it was looked for; the message says what to do."""
+
+
+def is_there(chart: Path) -> bool:
+    (wanted,) = helm.dependency_list(chart)
+    return wanted["status"] in ("ok", "unpacked")
+
+
+def fetch(chart: Path, repository: str) -> str:
+    """Puts the version that Chart.yaml names into charts/, and only it; returns its name."""
+    (wanted,) = helm.dependency_list(chart)
+    charts = chart / "charts"
+    shutil.rmtree(charts, ignore_errors=True)
+    charts.mkdir()
+    name = f"{wanted['name']} {wanted['version']}"
+    try:
+        helm.pull(
+            wanted["name"], version=wanted["version"], repo_url=repository, destination=charts
+        )
+    except helm.HelmError as error:
+        raise NoMilvusChart(f"{name} cannot be fetched from {repository}: {error}") from error
+    if not is_there(chart):
+        raise NoMilvusChart(f"{repository} gave something else than {name}")
+    return name

@@ -1,0 +1,382 @@
+"""Values: wrong ones are refused by name, upgrades keep what must stay, profiles make manifests."""
+
+import base64
+import functools
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import helm_python as helm
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from deploy.helm.dependency import NoMilvusChart, fetch, is_there
+from deploy.helm.manifests import PROFILES, manifests, values_of
+from deploy.helm.reference import CHART
+from tests.deploy.chart import (
+    NAMESPACE,
+    SINGLE,
+    Object,
+    Values,
+    chart_folder,
+    files,
+    merged,
+    named,
+    objects,
+    objects_in,
+    of_kind,
+    workloads,
+)
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("values", "named_in_message"),
+    [
+        ({"querry": {}}, "querry"),
+        ({"query": {"replica": 2}}, "replica"),
+        ({"query": {"replicas": "two"}}, "/query/replicas"),
+        ({"query": {"replicas": -1}}, "/query/replicas"),
+        ({"query": {"serviceType": "ExternalName"}}, "/query/serviceType"),
+        ({"query": {"resources": {"request": {}}}}, "request"),
+        ({"embedder": {"gpu": {"enabled": "no"}}}, "/embedder/gpu/enabled"),
+        ({"embedder": {"gpu": {"resource": "amd.com/gpu"}}}, "/embedder/gpu/resource"),
+        ({"embedder": {"gpu": {"count": 0}}}, "/embedder/gpu/count"),
+        ({"embedder": {"drainSeconds": 0}}, "/embedder/drainSeconds"),
+        ({"embedder": {"model": {"source": "ftp"}}}, "/embedder/model/source"),
+        ({"embedder": {"model": {"source": "claim"}}}, "/embedder/model/claim"),
+        ({"embedder": {"model": {"source": "oci"}}}, "/embedder/model/reference"),
+        ({"embedder": {"model": {"source": "s3", "uri": "http://x"}}}, "/embedder/model/uri"),
+        ({"embedder": {"model": {"names": ["../secrets"]}}}, "/embedder/model/names"),
+        ({"embedder": {"settings": {"EMBEDDER_MAX_BATCHES": 1}}}, "EMBEDDER_MAX_BATCHES"),
+        ({"embedder": {"settings": {"EMBEDDER_MAX_BATCH": 5000}}}, "EMBEDDER_MAX_BATCH"),
+        ({"embedder": {"settings": {"EMBEDDER_PORT": 1}}}, "EMBEDDER_PORT"),
+        ({"embedder": {"settings": {"MILVUS_INDEX": "HNSW"}}}, "MILVUS_INDEX"),
+        ({"gallery": {"settings": {"MILVUS_INDEX": "BEST"}}}, "MILVUS_INDEX"),
+        ({"settings": {"LOG_LEVEL": "loud"}}, "LOG_LEVEL"),
+        ({"images": {"store": "s3"}}, "/images/uri"),
+        ({"images": {"claim": {"accessMode": "Any"}}}, "/images/claim/accessMode"),
+        ({"redis": {"enabled": False}}, "/externalRedis/url"),
+        ({"redis": {"maxMemory": "80%"}}, "/redis/maxMemory"),
+        (
+            {"redis": {"enabled": False}, "externalRedis": {"url": "redis://:secret@host:6379"}},
+            "/externalRedis/url",
+        ),
+        ({"externalRedis": {"url": "redis://host:6379"}}, "/externalRedis/url"),
+        ({"milvus": {"enabled": False}}, "/externalMilvus/uri"),
+        ({"milvus": {"enabled": "yes"}}, "/milvus/enabled"),
+        ({"externalMilvus": {"uri": "http://host:19530"}}, "/externalMilvus/uri"),
+        ({"httpRoute": {"enabled": True}}, "/httpRoute/parentRefs"),
+        ({"networkPolicy": {"searchFrom": [{"pods": {}}]}}, "/networkPolicy/searchFrom"),
+        ({"image": {"pullPolicy": "Sometimes"}}, "/image/pullPolicy"),
+    ],
+    ids=str,
+)
+def test_a_wrong_value_is_refused_by_its_name(values: Values, named_in_message: str) -> None:
+    with pytest.raises(helm.HelmError) as refusal:
+        files(values)
+    assert named_in_message in str(refusal.value)
+
+
+def test_everything_of_the_milvus_chart_may_be_set() -> None:
+    files({"milvus": {"queryNode": {"replicas": 3}, "extraConfigFiles": {"user.yaml": "a: 1"}}})
+
+
+def test_one_value_moves_the_embedder_from_gpus_to_cpus() -> None:
+    def pod(values: Values) -> tuple[str, Object, Object]:
+        spec = named(objects(values), "Deployment", "passerby-embedder")["spec"]["template"]["spec"]
+        return spec["containers"][0]["image"], spec["containers"][0]["resources"], spec
+
+    image, resources, spec = pod({})
+    assert image == "passerby/embedder:0.1.0-cuda"
+    assert resources["limits"]["nvidia.com/gpu"] == 1
+    assert spec["tolerations"][0]["key"] == "nvidia.com/gpu"
+    image, resources, spec = pod({"embedder": {"gpu": {"enabled": False}}})
+    assert image == "passerby/embedder:0.1.0-cpu"
+    assert "nvidia" not in json.dumps(spec)
+
+
+def test_images_come_from_the_registry_that_is_named() -> None:
+    images = {
+        container["image"]
+        for pod in workloads(objects(SINGLE["images-from-a-registry"]), ours=True)
+        for container in pod.containers
+    }
+    assert images == {
+        "registry.example/team/passerby/embedder:1.2.3-cuda",
+        "registry.example/team/passerby/indexer:1.2.3",
+        "registry.example/team/passerby/query:1.2.3",
+        "valkey/valkey:9.0.1",
+    }
+
+
+# --- upgrades -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", SINGLE.values(), ids=SINGLE.keys())
+def test_an_upgrade_changes_nothing_but_what_was_changed(values: Values) -> None:
+    def without_secrets(rendered: dict[str, str]) -> list[Object]:
+        return [item for item in objects_in(rendered) if item["kind"] != "Secret"]
+
+    assert without_secrets(files(values)) == without_secrets(files(values, is_upgrade=True))
+
+
+def test_no_value_changes_what_kubernetes_holds_immutable() -> None:
+    def immutable(values: Values) -> dict[tuple[str, str], Any]:
+        return {
+            (item["kind"], item["metadata"]["name"]): (
+                item["spec"]["selector"],
+                item["spec"].get("serviceName"),
+            )
+            for item in of_kind(objects(values), "Deployment", "StatefulSet")
+            if "milvus" not in item["metadata"]["name"]
+        }
+
+    before = immutable({})
+    for values in SINGLE.values():
+        for key, fields in immutable(values).items():
+            assert before[key] == fields
+
+
+@pytest.mark.parametrize("service", ["indexer", "query"])
+def test_an_upgrade_starts_a_pod_before_it_stops_one(service: str) -> None:
+    strategy = named(objects(), "Deployment", f"passerby-{service}")["spec"]["strategy"]
+    assert strategy["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+@pytest.mark.parametrize(("surge", "unavailable"), [(1, 0), (0, 1)])
+def test_an_embedder_without_a_spare_gpu_stops_first(surge: int, unavailable: int) -> None:
+    items = objects({"embedder": {"maxSurge": surge}})
+    strategy = named(items, "Deployment", "passerby-embedder")["spec"]["strategy"]
+    assert strategy["rollingUpdate"] == {"maxSurge": surge, "maxUnavailable": unavailable}
+
+
+def test_pods_that_share_a_volume_of_one_node_are_kept_on_one_node() -> None:
+    def affinity(values: Values) -> list[object]:
+        return [
+            pod.spec.get("affinity")
+            for pod in workloads(objects(values), ours=True)
+            if pod.name in ("passerby-indexer", "passerby-query")
+        ]
+
+    first, second = affinity({})
+    assert first == second is not None
+    (term,) = first["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    sharing = [
+        pod.name
+        for pod in workloads(objects())
+        if term["labelSelector"]["matchLabels"].items() <= pod.labels.items()
+    ]
+    assert sorted(sharing) == ["passerby-indexer", "passerby-query"]
+    for name in ("images-on-many-nodes", "s3-images", "no-images"):
+        assert affinity(SINGLE[name]) == [None, None]
+
+
+class Cluster(BaseHTTPRequestHandler):
+    """The Kubernetes API as far as Helm's `lookup` of one Secret goes."""
+
+    secret: ClassVar[Object] = {}
+
+    def do_GET(self) -> None:
+        api = {"kind": "APIVersions", "versions": ["v1"]}
+        kinds = {
+            "kind": "APIResourceList",
+            "groupVersion": "v1",
+            "resources": [
+                {"name": "secrets", "kind": "Secret", "namespaced": True, "verbs": ["get"]}
+            ],
+        }
+        answers: dict[str, Object] = {
+            "/api": api,
+            "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
+            "/api/v1": kinds,
+            "/version": {"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
+            f"/api/v1/namespaces/{NAMESPACE}/secrets/passerby-redis": self.secret,
+        }
+        answer = answers.get(self.path.split("?")[0])
+        body = json.dumps(answer or {"kind": "Status", "code": 404, "reason": "NotFound"}).encode()
+        self.send_response(200 if answer else 404)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Cluster) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_upgrade_keeps_the_password_that_an_install_made(
+    cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def password() -> str:
+        with (
+            helm.Chart.load(chart_folder()) as chart,
+            helm.Config(kube_apiserver=cluster, namespace=NAMESPACE) as config,
+        ):
+            rendered = config.render(chart, {}, name="passerby", namespace=NAMESPACE)
+        secret = named(objects_in(rendered), "Secret", "passerby-redis")
+        return base64.b64decode(secret["data"]["password"]).decode()
+
+    monkeypatch.setattr(Cluster, "secret", {})
+    made, other = password(), password()
+    assert made != other
+    assert re.fullmatch(r"[A-Za-z0-9]{32}", made)
+    kept = {"password": base64.b64encode(made.encode()).decode()}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "passerby-redis"}}
+    monkeypatch.setattr(Cluster, "secret", {**secret, "data": kept})
+    assert password() == made
+
+
+# --- the Milvus chart ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Iterator[str]:
+    """A chart repository over HTTP that holds the stand-in."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    helm.package(chart_folder() / "charts" / "milvus", destination=folder)
+    handler = functools.partial(QuietFiles, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        url = f"http://127.0.0.1:{server.server_port}"
+        helm.repo_index_generate(folder, url=url)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield url
+        server.shutdown()
+        thread.join()
+
+
+class QuietFiles(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_chart_deps_fetches_the_version_that_the_chart_names(
+    repository: str, tmp_path: Path
+) -> None:
+    chart = tmp_path / "passerby"
+    shutil.copytree(CHART, chart, ignore=shutil.ignore_patterns("charts"))
+    assert not is_there(chart)
+    assert fetch(chart, repository) == "milvus 5.0.19"
+    assert [path.name for path in (chart / "charts").iterdir()] == ["milvus-5.0.19.tgz"]
+    assert is_there(chart)
+    assert manifests(chart, {}) == manifests(chart_folder(), {})
+
+
+def test_a_repository_without_it_is_named(repository: str, tmp_path: Path) -> None:
+    chart = tmp_path / "passerby"
+    shutil.copytree(CHART, chart, ignore=shutil.ignore_patterns("charts"))
+    wrong = repository + "/elsewhere"
+    with pytest.raises(NoMilvusChart, match=f"milvus 5.0.19 cannot be fetched from {wrong}"):
+        fetch(chart, wrong)
+
+
+# --- profiles, alerts, documents ----------------------------------------------------------------
+
+
+def test_there_is_a_profile_for_a_laptop_one_gpu_and_a_cluster() -> None:
+    assert [profile.stem for profile in PROFILES] == ["cluster", "laptop-cpu", "one-gpu"]
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.stem)
+def test_manifests_are_for_kubectl_alone(profile: Path) -> None:
+    items = manifests(chart_folder(), values_of(profile))
+    assert not of_kind(items, "Secret"), "a generated password would change with every rendering"
+    assert not any("helm.sh/hook" in i["metadata"].get("annotations", {}) for i in items)
+    assert {"passerby-embedder", "passerby-indexer", "passerby-query"} <= {
+        item["metadata"]["name"] for item in of_kind(items, "Deployment")
+    }
+    # Twice the same, in either order: rendering leaves nothing behind.
+    again = manifests(chart_folder(), values_of(profile))
+    assert yaml.safe_dump_all(items) == yaml.safe_dump_all(again)
+    passwords = [
+        variable["valueFrom"]["secretKeyRef"]["name"]
+        for pod in workloads(items, ours=True)
+        for container in pod.containers
+        for variable in container.get("env", [])
+        if "secretKeyRef" in variable.get("valueFrom", {})
+    ]
+    assert set(passwords) == {"passerby-redis-password"}
+
+
+def measured() -> set[str]:
+    """Names of the series that the services export, read from a process that imports them all."""
+    script = (
+        "import services.embedder.batcher, services.indexer.metrics, services.query.http_server\n"
+        "import services.runtime.grpc_server, prometheus_client as p\n"
+        "print(p.generate_latest().decode())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = set()
+    for family in text_string_to_metric_families(done.stdout):
+        names |= (
+            {family.name, f"{family.name}_total"}
+            if family.type == "counter"
+            else {
+                family.name,
+                f"{family.name}_count",
+                f"{family.name}_bucket",
+            }
+        )
+    return names
+
+
+def test_alerts_ask_for_what_the_services_measure_and_name_a_chapter() -> None:
+    (rules,) = of_kind(objects(SINGLE["monitored"]), "PrometheusRule")
+    operations = (REPOSITORY / "docs" / "operations.md").read_text().lower()
+    series = measured()
+    for rule in rules["spec"]["groups"][0]["rules"]:
+        asked = set(re.findall(r"\bpasserby_\w+", rule["expr"]))
+        assert asked <= series, rule["alert"]
+        assert rule["expr"].count("(") == rule["expr"].count(")")
+        chapter = rule["annotations"]["remedy"].partition("docs/operations.md: ")[2]
+        assert f"### {chapter.lower()}" in operations, rule["alert"]
+
+
+def test_operations_names_values_that_exist() -> None:
+    text = (REPOSITORY / "docs" / "operations.md").read_text()
+    readme = (CHART / "README.md").read_text()
+    known = set(re.findall(r"^\| `([\w.]+)`", readme, re.MULTILINE))
+    known |= {
+        f"{place}.{name}"
+        for name, place in re.findall(r"^\| `(\w+)` \| `([\w.]+)` ", readme, re.MULTILINE)
+    }
+    used = re.findall(r"--set(?:-string)? ['\"]?([A-Za-z][\w.]*)=", text)
+    assert len(used) > 10
+    for name in used:
+        fits = any(name == k or name.startswith(f"{k}.") for k in known)
+        assert fits or name.startswith("milvus."), name
+    for kind, name in re.findall(
+        r"\b(deployment|statefulset|service|secret)/(passerby-[a-z-]+)", text
+    ):
+        there = {
+            (item["kind"].lower(), item["metadata"]["name"])
+            for item in objects(merged(SINGLE["default"]))
+        }
+        assert (kind, name) in there
