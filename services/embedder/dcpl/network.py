@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision import models
 
 
 @dataclass(frozen=True)
@@ -182,6 +181,10 @@ def build_image_tower(name: str) -> tuple[nn.Module, int]:
     """
     if name == "mobilenet_v1":
         return mobilenet_v1(), MOBILENET_V1_BLOCKS[-1][0]
+    # Only here: torchvision brings PyTorch's compiler with it, which more than doubles the time
+    # that a process takes to start.
+    from torchvision import models
+
     if name == "resnet50":
         resnet = models.resnet50()
         resnet.fc = nn.Identity()
