@@ -258,7 +258,7 @@ def repository(tmp_path: Path) -> Iterator[str]:
     handler = functools.partial(QuietFiles, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         url = f"http://127.0.0.1:{server.server_port}"
-        helm.repo_index_generate(folder, url=url)
+        helm.repo_index_generate(folder, base_url=url)
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield url
