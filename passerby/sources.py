@@ -15,6 +15,7 @@ from passerby.values import Failure, Image
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 ANNOTATIONS = "reid_raw.json"
 DATASET_IMAGES = "imgs"
+SPLITS = ("train", "val", "test")
 
 
 class InvalidSource(PasserbyError):
@@ -41,16 +42,23 @@ class About:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-def find(source: str, standard_input: TextIO, *, shard: int = 0, of: int = 1) -> Found:
+def find(
+    source: str, standard_input: TextIO, *, split: str | None = None, shard: int = 0, of: int = 1
+) -> Found:
     """The images of one source, or the share number `shard` of `of`, in a lasting order.
 
     `-`: a list of files on standard input, one a line; a `.txt` file: such a list. Their names,
     and that of a single file, are the paths as they are written. A folder with reid_raw.json: a
     data set in CUHK-PEDES's layout, named by file_path. Any other folder, or a URL such as
-    s3://bucket/folder: all images in it, named by their path below it. Raises InvalidSource.
+    s3://bucket/folder: all images in it, named by their path below it.
+
+    split: only this split of a data set. Raises InvalidSource.
     """
     remote = "://" in source
-    root, names = _remote(source) if remote else _local(source, standard_input)
+    if split:
+        root, names = str(Path(source, DATASET_IMAGES)), _dataset(Path(source), split)
+    else:
+        root, names = _remote(source) if remote else _local(source, standard_input)
     first = next(names, None)
     if first is None:
         raise InvalidSource(f"{source}: no images in it; known are {', '.join(SUFFIXES)}")
@@ -123,14 +131,18 @@ def _walk(folder: Path) -> Iterator[str]:
                 yield (below / name).as_posix()
 
 
-def _dataset(folder: Path) -> Iterator[str]:
+def _dataset(folder: Path, split: str | None = None) -> Iterator[str]:
     annotations, images = folder / ANNOTATIONS, folder / DATASET_IMAGES
     try:
         records = json.loads(annotations.read_text(encoding="utf-8"))
-        names = dict.fromkeys(str(record["file_path"]) for record in records)
+        names = dict.fromkeys(
+            str(record["file_path"])
+            for record in records
+            if split is None or record["split"] == split
+        )
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise InvalidSource(
-            f"{annotations}: expected a list of objects with file_path ({error!r})"
+            f"{annotations}: expected a list of objects with file_path and split ({error!r})"
         ) from error
     if outside := [name for name in names if ".." in Path(name).parts or Path(name).is_absolute()]:
         raise InvalidSource(f"{annotations}: {outside[0]!r} is not below {images}; mend the file")

@@ -15,7 +15,7 @@ from passerby.cli.push_job import start as start_job
 from passerby.cli.terminal import complain, plain, say
 from passerby.client import Client
 from passerby.cluster.job import PushJob
-from passerby.sources import About, find, images
+from passerby.sources import SPLITS, About, find, images
 from passerby.values import Failure, Progress
 
 # Where no bar can be drawn, a line this often shows that it goes on.
@@ -46,6 +46,7 @@ class Shard(click.ParamType[tuple[int, int]]):
 @click.option("--camera", default="", help="The camera that took all of them.")
 @click.option("--captured-at", type=Moment(), help="When all of them were taken.")
 @click.option("--tag", "tags", type=Tag(), multiple=True, help="A tag of all of them.")
+@click.option("--split", type=click.Choice(SPLITS), help="Only this split of a data set.")
 @click.option(
     "--shard", type=Shard(), default="0/1", help="Only share I, from 0, of N of the images."
 )
@@ -65,6 +66,7 @@ def push(
     camera: str,
     captured_at: datetime | None,
     tags: Sequence[tuple[str, str]],
+    split: str | None,
     shard: tuple[int, int],
     wait: bool,
     job: bool,
@@ -89,7 +91,7 @@ def push(
     share; one that is cut off pushes its share again.
     """
     if job:
-        about = _about_arguments(camera, captured_at, tags, wait=wait)
+        about = _about_arguments(camera, captured_at, tags, split, wait=wait)
         start_job(
             PushJob(sources, about, gallery, workers, claim, image), dry_run=dry_run, **cluster
         )
@@ -98,7 +100,7 @@ def push(
         option = "--claim" if claim else "--image" if image else "--dry-run"
         raise click.UsageError(f"{option} needs --job")
     index, of = shard
-    found = [find(source, sys.stdin, shard=index, of=of) for source in sources]
+    found = [find(source, sys.stdin, split=split, shard=index, of=of) for source in sources]
     total = sum(len(source.names) for source in found)
     unreadable: list[Failure] = []
     readable = images(found, About(camera, captured_at, dict_of(tags)), unreadable.append)
@@ -132,13 +134,20 @@ def push(
 
 
 def _about_arguments(
-    camera: str, captured_at: datetime | None, tags: Sequence[tuple[str, str]], *, wait: bool
+    camera: str,
+    captured_at: datetime | None,
+    tags: Sequence[tuple[str, str]],
+    split: str | None,
+    *,
+    wait: bool,
 ) -> list[str]:
     """The options of this push, as the pods are given them."""
     arguments = [f"--camera={camera}"] if camera else []
     if captured_at:
         arguments.append(f"--captured-at={captured_at.isoformat()}")
     arguments += [f"--tag={key}={value}" for key, value in tags]
+    if split:
+        arguments.append(f"--split={split}")
     return arguments if wait else [*arguments, "--no-wait"]
 
 

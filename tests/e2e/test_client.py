@@ -84,7 +84,7 @@ def test_a_deadline_is_kept(stack: Stack) -> None:
 def test_nobody_at_the_address_is_said_with_the_variable() -> None:
     with (
         Client(query=f"127.0.0.1:{free_port()}") as client,
-        pytest.raises(Unavailable, match="cannot be reached.*PASSERBY_QUERY"),
+        pytest.raises(Unavailable, match=r"cannot be reached.*PASSERBY_QUERY"),
     ):
         client.galleries()
 

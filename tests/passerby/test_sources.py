@@ -59,6 +59,16 @@ def test_a_data_sets_images_are_named_by_file_path_once(tmp_path: Path) -> None:
     assert find(str(tmp_path), NO_INPUT) == Found(f"{tmp_path}/imgs", ["c1/1.jpg", "c2/1.jpg"])
 
 
+def test_one_split_of_a_data_set_is_a_gallery_to_evaluate_on(tmp_path: Path) -> None:
+    records = [{"file_path": f"{split}.jpg", "split": split} for split in ("train", "test")]
+    (tmp_path / "reid_raw.json").write_text(json.dumps(records))
+    assert find(str(tmp_path), NO_INPUT, split="test").names == ["test.jpg"]
+    with pytest.raises(InvalidSource, match="no images in it"):
+        find(str(tmp_path), NO_INPUT, split="val")
+    with pytest.raises(InvalidSource, match=r"reid_raw\.json: expected"):
+        find(str(tmp_path / "imgs"), NO_INPUT, split="test")
+
+
 @pytest.mark.parametrize("path", ["../../secret.jpg", "/etc/secret.jpg"])
 def test_a_data_set_cannot_name_files_outside_of_it(tmp_path: Path, path: str) -> None:
     (tmp_path / "reid_raw.json").write_text(json.dumps([{"file_path": path}]))
