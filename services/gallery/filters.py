@@ -10,6 +10,8 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\
 
 # What an image without a time has as captured_at (old servers know no NULL).
 NO_TIME = -(2**63)
+# What the empty key is stored as; no other one becomes that.
+_NO_KEY = "%"
 # The first microsecond of the year 1, the least that a Timestamp can be.
 _FIRST_TIME = -62_135_596_800_000_000
 
@@ -52,14 +54,14 @@ def both(left: str, right: str) -> str:
 def stored_key(key: str) -> str:
     """A tag's key as it stands in Milvus.
 
-    Servers split a JSON path at brackets and quotes without regard to escapes, so a key has to be
-    free of them.
+    Servers split a JSON path at brackets and quotes without regard to escapes, and take no empty
+    one, so a key has to be free of them.
     """
-    return quote(key, safe=" ")
+    return quote(key, safe=" ") or _NO_KEY
 
 
 def shown_key(stored: str) -> str:
-    return unquote(stored)
+    return "" if stored == _NO_KEY else unquote(stored)
 
 
 def _literal(text: str) -> str:

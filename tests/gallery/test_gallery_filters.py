@@ -133,4 +133,5 @@ def test_an_empty_filter_is_no_expression() -> None:
 @given(st.text())
 def test_a_tags_key_comes_back_as_it_was(key: str) -> None:
     assert shown_key(stored_key(key)) == key
+    assert stored_key(key)
     assert not set(stored_key(key)) & set("[]\"'\\")

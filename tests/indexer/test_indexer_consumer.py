@@ -1,0 +1,385 @@
+"""Entries become rows and names, or dead letters: each once, in order, whatever fails."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+from redis.asyncio import Redis
+
+from passerby.contract import CONSUMER_GROUP, INGEST_STREAM
+from passerby.v1.queue_pb2 import ImageBatch
+from services.gallery.names import Names
+from services.gallery.redis_connection import connect as connect_redis
+from services.gallery.vectors import MilvusRefused, Vectors
+from services.indexer.consumer import Consumer
+from services.indexer.embedding import Embedder, Embedding
+from services.indexer.entries import read_entry
+from services.indexer.pipeline import Pipeline
+from services.indexer.settings import IndexerSettings
+from services.indexer.sources import Sources
+from services.indexer.stream import Stream
+from services.runtime.errors import Unavailable
+from services.runtime.grpc_client import connect
+from tests.indexer.conftest import Service, Stack, picture
+
+
+class Indexer:
+    """An indexer's parts in this process, so that a test may reach between them."""
+
+    def __init__(self, stack: Stack, embedder: Service, **settings: object) -> None:
+        self.settings = IndexerSettings(**{"takeover_s": 1, "consumer": "here"} | settings)
+        url = stack.indexer.environment["REDIS_URL"]
+        self.redis: Redis = connect_redis(url, timeout_s=5)
+        self.vectors = Vectors(stack.indexer.environment["MILVUS_URI"])
+        self.names = Names(self.redis)
+        self.channel = connect(embedder.address)
+        self.embedder = Embedder(self.channel, timeout_s=30)
+        self.sources = Sources([str(stack.folder / "allowed")], self.settings.max_image_bytes)
+        self.stream = Stream(self.redis, self.settings.consumer)
+
+    async def close(self) -> None:
+        await self.channel.close()
+        await self.vectors.close()
+        await self.redis.aclose()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        pipeline = Pipeline(
+            self.sources,
+            self.embedder,
+            self.names,
+            self.vectors,
+            None,
+            self.settings.max_image_bytes,
+        )
+        stop = asyncio.Event()
+        work = asyncio.create_task(Consumer(self.stream, pipeline, self.settings).run(stop))
+        yield
+        stop.set()
+        await work
+
+    async def drained(self, timeout_s: float = 30) -> None:
+        async with asyncio.timeout(timeout_s):
+            while await self.redis.xlen(INGEST_STREAM):
+                await asyncio.sleep(0.02)
+
+    async def index(self) -> None:
+        async with self.running():
+            await self.drained()
+
+
+@pytest.fixture
+async def indexer(stack: Stack, embedder: Service) -> AsyncIterator[Indexer]:
+    indexer = Indexer(stack, embedder)
+    yield indexer
+    await indexer.close()
+
+
+async def nearest(indexer: Indexer, gallery: str, data: bytes) -> str | None:
+    """The filename of the gallery's image that looks most like this one."""
+    (result,) = await indexer.embedder.embed([data])
+    assert isinstance(result, Embedding)
+    (match,) = await indexer.vectors.search(gallery, result.vector, top_k=1)
+    assert match.score > 0.9999
+    (name,) = await indexer.names.filenames_of(gallery, [match.id])
+    return name
+
+
+async def test_pushing_again_changes_nothing(indexer: Indexer, stack: Stack) -> None:
+    for _ in range(2):
+        for start in range(0, 30, 10):
+            stack.push("people", {f"{i}.png": picture(i) for i in range(start, start + 10)})
+        await indexer.index()
+    assert stack.rows("people") == 30
+    assert stack.names("people") == sorted(f"{i}.png" for i in range(30))
+    assert stack.letters() == []
+
+
+async def test_all_that_was_pushed_is_kept(indexer: Indexer, stack: Stack) -> None:
+    batch = {
+        "gallery": "people",
+        "images": [
+            {
+                "filename": "gate/1.png",
+                "uri": (stack.folder / "allowed" / "1.png").as_uri(),
+                "camera": "gate",
+                "capturedAt": "2026-05-01T12:00:00.000123Z",
+                "tags": {"floor [1]": "ground"},
+            }
+        ],
+    }
+    (stack.folder / "allowed" / "1.png").write_bytes(picture(1))
+    stack.redis.xadd(INGEST_STREAM, {"json": json.dumps(batch)})
+    await indexer.index()
+    (match,) = await indexer.vectors.search("people", np.ones(16, np.float32), top_k=5)
+    assert (match.camera, match.tags) == ("gate", {"floor [1]": "ground"})
+    assert match.captured_at_us == 1_777_636_800_000_123
+    assert await nearest(indexer, "people", picture(1)) == "gate/1.png"
+
+
+async def test_the_image_pushed_last_under_a_name_wins(indexer: Indexer, stack: Stack) -> None:
+    """Within a batch, and over many batches that are in hand at the same time."""
+    stack.push("people", {"other": picture(50), "same": picture(0)})
+    for number in range(1, 40):
+        stack.push("people", {"same": picture(number)})
+    batch = ImageBatch(gallery="people")
+    for number in (41, 42):
+        batch.images.add(filename="same", data=picture(number))
+    batch.images.add(filename="same", data=b"broken")
+    stack.redis.xadd(INGEST_STREAM, {"batch": batch.SerializeToString()})
+    await indexer.index()
+    assert stack.rows("people") == 2
+    assert await nearest(indexer, "people", picture(42)) == "same"
+    assert [letter["filename"] for letter in stack.letters()] == ["same"]
+
+
+async def test_refused_images_are_put_aside_so_that_they_can_be_pushed_again(
+    indexer: Indexer, stack: Stack
+) -> None:
+    (stack.folder / "secret.png").write_bytes(picture(3))
+    batch = ImageBatch(gallery="people")
+    batch.images.add(filename="good.png", data=picture(1))
+    batch.images.add(filename="text.png", data=b"I am a text", camera="gate")
+    batch.images.add(filename="empty.png", data=b"")
+    batch.images.add(filename="no-source.png")
+    batch.images.add(filename="outside.png", uri=(stack.folder / "secret.png").as_uri())
+    batch.images.add(filename="gone.png", uri=(stack.folder / "allowed" / "gone.png").as_uri())
+    batch.images.add(filename="big.png", data=b"x" * (32 * 1024 * 1024 + 1))
+    entry = stack.redis.xadd(INGEST_STREAM, {"batch": batch.SerializeToString()})
+    stack.redis.xadd(INGEST_STREAM, {"nonsense": b"\xff"})
+    await indexer.index()
+    assert stack.names("people") == ["good.png"]
+    letters = {letter["filename"]: letter for letter in stack.letters()}
+    reasons = {
+        "text.png": "not an image",
+        "empty.png": "0 bytes",
+        "no-source.png": "neither data nor uri",
+        "outside.png": "not allowed",
+        "gone.png": "no such file",
+        "big.png": "more than 33,554,432 bytes",
+        "": "'nonsense'",
+    }
+    assert {
+        name: text in letters[name]["reason"] for name, text in reasons.items()
+    } == dict.fromkeys(letters, True)
+    text = letters["text.png"]
+    assert list(text) == ["reason", "gallery", "filename", "entry_id", "deliveries", "entry.batch"]
+    assert (text["gallery"], text["entry_id"], text["deliveries"]) == (
+        "people",
+        entry.decode(),
+        "1",
+    )
+    assert ImageBatch.FromString(text["entry.batch"].encode()) == ImageBatch(
+        gallery="people", images=[batch.images[1]]
+    )
+    assert "entry.nonsense" in letters[""]
+    assert letters[""]["gallery"] == ""
+    assert stack.redis.hgetall("passerby:dead-letter-counts") == {b"people": b"6"}
+
+
+async def test_an_entry_that_two_indexers_finish_has_its_letter_once(
+    indexer: Indexer, stack: Stack
+) -> None:
+    stack.push("people", {"text.png": b"I am a text", "good.png": picture(1)})
+    await indexer.stream.make_group()
+    # Another consumer has it in hand for longer than an abandoned entry may be.
+    other = Stream(indexer.redis, "other")
+    ((entry_id, fields),) = await other.read(1, 10)
+    await indexer.index()
+    late = read_entry(entry_id, fields, 1)
+    late.refuse("late")
+    await other.finish([late])
+    (letter,) = stack.letters()
+    assert letter["filename"] == "text.png"
+    assert letter["deliveries"] == "2"
+
+
+async def test_what_a_dead_consumer_had_in_hand_is_taken_over(
+    indexer: Indexer, stack: Stack
+) -> None:
+    for number in range(5):
+        stack.push("people", {f"{number}.png": picture(number)})
+    await indexer.stream.make_group()
+    assert len(await Stream(indexer.redis, "dead").read(3, 10)) == 3
+    assert len(await Stream(indexer.redis, "here").read(1, 10)) == 1  # an earlier life
+    await indexer.index()
+    assert stack.rows("people") == 5
+    assert stack.redis.xpending(INGEST_STREAM, CONSUMER_GROUP)["pending"] == 0
+
+
+async def test_what_a_live_consumer_has_in_hand_is_left_to_it(
+    stack: Stack, embedder: Service, indexer: Indexer
+) -> None:
+    other = Indexer(stack, embedder, consumer="other")
+    resume = asyncio.Event()
+    embed = indexer.embedder.embed
+
+    async def slow(images):
+        await resume.wait()
+        return await embed(images)
+
+    indexer.embedder.embed = slow
+    await indexer.stream.make_group()
+    stack.push("people", {"1.png": picture(1)})
+    async with indexer.running():
+        while not await indexer.stream.own_pending(1):
+            await asyncio.sleep(0.02)
+        async with other.running():
+            await asyncio.sleep(2.5 * other.settings.takeover_s)
+            (pending,) = await indexer.stream.own_pending(10)
+            assert pending.deliveries == 1
+            resume.set()
+            await indexer.drained()
+    assert stack.rows("people") == 1
+    await other.close()
+
+
+async def test_a_poisonous_entry_is_put_aside_and_its_neighbours_are_indexed(
+    indexer: Indexer, stack: Stack
+) -> None:
+    """As far as the consumer can tell, whatever holds this image breaks Milvus each time."""
+    upsert = indexer.vectors.upsert
+
+    async def breaking(gallery, version, rows):
+        if any(row.camera == "poison" for row in rows):
+            raise MilvusRefused("broken by poison")
+        await upsert(gallery, version, rows)
+
+    indexer.vectors.upsert = breaking
+    stack.push("people", {"0.png": picture(0)})
+    stack.push("people", {"poison.png": picture(99)}, camera="poison")
+    for number in range(1, 6):
+        stack.push("people", {f"{number}.png": picture(number)})
+
+    async with indexer.running(), asyncio.timeout(60):
+        number = 6
+        while not stack.letters():  # others succeed meanwhile, or it would not be blamed
+            stack.push("people", {f"{number}.png": picture(number)})
+            number += 1
+            await asyncio.sleep(0.3)
+        await indexer.drained()
+    (letter,) = stack.letters()
+    assert "broken by poison" in letter["reason"]
+    assert letter["deliveries"] == "6"
+    assert stack.names("people").count("0.png") == 1
+    assert stack.rows("people") == number
+
+
+async def test_an_entry_is_not_blamed_when_nothing_succeeds(indexer: Indexer, stack: Stack) -> None:
+    upsert, attempts = indexer.vectors.upsert, []
+
+    async def broken(gallery, version, rows):
+        attempts.append(len(rows))
+        if len(attempts) < 9:
+            raise MilvusRefused("broken for everybody")
+        await upsert(gallery, version, rows)
+
+    indexer.vectors.upsert = broken
+    stack.push("people", {"1.png": picture(1)})
+    stack.push("people", {"2.png": picture(2)})
+    async with indexer.running():
+        await indexer.drained(40)
+    assert stack.letters() == []
+    assert stack.rows("people") == 2
+
+
+async def test_a_storage_that_is_away_delays_only_its_own_entries(
+    indexer: Indexer, stack: Stack
+) -> None:
+    away, read = True, indexer.sources.read
+
+    async def reading(uri: str) -> bytes:
+        if away:
+            raise Unavailable("storage is away")
+        return await read(uri)
+
+    indexer.sources.read = reading
+    file = stack.folder / "allowed" / "1.png"
+    file.write_bytes(picture(1))
+    batch = ImageBatch(gallery="people")
+    batch.images.add(filename="remote.png", uri=file.as_uri())
+    batch.images.add(filename="beside.png", data=picture(2))
+    stack.redis.xadd(INGEST_STREAM, {"batch": batch.SerializeToString()})
+    for number in range(3, 6):
+        stack.push("people", {f"{number}.png": picture(number)})
+    async with indexer.running():
+        async with asyncio.timeout(20):
+            while stack.redis.xlen(INGEST_STREAM) > 1:
+                await asyncio.sleep(0.05)
+        assert stack.names("people") == ["3.png", "4.png", "5.png"]
+        await asyncio.sleep(3)  # a few more deliveries, none of which counts
+        away = False
+        await indexer.drained()
+    assert stack.rows("people") == 5
+    assert stack.letters() == []
+
+
+async def test_colliding_names_have_rows_of_their_own(indexer: Indexer, stack: Stack) -> None:
+    indexer.names = Names(indexer.redis, candidates=lambda _, name: [7, 8])
+    stack.push("people", {name: picture(n) for n, name in enumerate("abc")})
+    await indexer.index()
+    assert stack.rows("people") == 2
+    assert await nearest(indexer, "people", picture(0)) == "a"
+    assert await nearest(indexer, "people", picture(1)) == "b"
+    (letter,) = stack.letters()
+    assert (letter["filename"], "rename" in letter["reason"]) == ("c", True)
+
+
+async def test_a_deletion_at_the_same_time_leaves_no_row_without_a_name(
+    indexer: Indexer, stack: Stack
+) -> None:
+    upsert = indexer.vectors.upsert
+
+    async def overtaken(gallery, version, rows):
+        await upsert(gallery, version, rows)
+        await indexer.names.forget(gallery, [row.id for row in rows][:1])
+        indexer.vectors.upsert = upsert
+
+    indexer.vectors.upsert = overtaken
+    stack.push("people", {"1.png": picture(1), "2.png": picture(2)})
+    await indexer.index()
+    assert stack.names("people") == ["1.png", "2.png"]
+    assert stack.rows("people") == 2
+
+
+async def test_a_group_that_redis_lost_is_made_again(indexer: Indexer, stack: Stack) -> None:
+    stack.push("people", {"1.png": picture(1)})
+    async with indexer.running():
+        await indexer.drained()
+        stack.redis.xgroup_destroy(INGEST_STREAM, CONSUMER_GROUP)
+        stack.push("people", {"2.png": picture(2)})
+        await indexer.drained()
+        stack.redis.delete(INGEST_STREAM)
+        stack.push("people", {"3.png": picture(3)})
+        await indexer.drained()
+    assert stack.rows("people") == 3
+
+
+async def test_an_entry_deleted_by_hand_does_not_stay_pending(
+    indexer: Indexer, stack: Stack
+) -> None:
+    entry = stack.push("people", {"1.png": picture(1)})
+    await indexer.stream.make_group()
+    await Stream(indexer.redis, "dead").read(1, 10)
+    stack.redis.xdel(INGEST_STREAM, entry)
+    async with indexer.running(), asyncio.timeout(10):
+        while stack.redis.xpending(INGEST_STREAM, CONSUMER_GROUP)["pending"]:
+            await asyncio.sleep(0.05)
+
+
+async def test_a_redis_out_of_memory_is_waited_for(indexer: Indexer, stack: Stack) -> None:
+    stack.push("people", {f"{i}.png": picture(i) for i in range(5)})
+    try:
+        stack.redis.config_set("maxmemory", 1)
+        async with indexer.running():
+            await asyncio.sleep(1)
+            assert stack.redis.xlen(INGEST_STREAM) == 1
+            stack.redis.config_set("maxmemory", 0)
+            await indexer.drained()
+    finally:
+        stack.redis.config_set("maxmemory", 0)
+    assert stack.rows("people") == 5
+    assert stack.letters() == []

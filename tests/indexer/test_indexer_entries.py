@@ -1,0 +1,100 @@
+"""An entry is read strictly, and what is wrong with it is said with its name."""
+
+import re
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from passerby.v1.queue_pb2 import Image, ImageBatch
+from services.indexer.entries import Entry, read_entry
+
+
+def read(**fields: bytes) -> Entry:
+    return read_entry(b"1-0", {name.encode(): value for name, value in fields.items()}, 1)
+
+
+def batch(*images: Image, gallery: str = "people") -> bytes:
+    return ImageBatch(gallery=gallery, images=images).SerializeToString()
+
+
+def test_a_batch_and_its_json_mean_the_same() -> None:
+    json = b'{"gallery": "people", "images": [{"filename": "a", "data": "/9j/"}]}'
+    image = Image(filename="a", data=b"\xff\xd8\xff")
+    for entry in (read(batch=batch(image)), read(json=json)):
+        assert (entry.gallery, entry.images, entry.letters) == ("people", [image], [])
+
+
+def test_no_gallery_means_the_default_one() -> None:
+    assert read(batch=batch(Image(filename="a", data=b"x"), gallery="")).gallery == "default"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"nonsense": b"1"}, "'nonsense'.*`batch` or `json`"),
+        ({"batch": b"", "json": b"{}"}, "must have one"),
+        ({"batch": b"\xff\xff\xff\xff"}, "field batch is no serialised"),
+        ({"batch": batch(gallery="Not A Gallery!")}, "Not A Gallery!.*1 to 63 of"),
+        ({"batch": batch()}, "no images"),
+        ({"json": b'{"gallery": "x", "images": [{"filename"'}, "field json is no"),
+        ({"json": b'{"pictures": []}'}, "pictures"),
+        ({"json": b'{"images": [{"filename": "a", "data": 5}]}'}, "field json is no"),
+        ({"json": b"\xff\xfe"}, "field json is no"),
+        ({"json": b"[" * 100_000}, "field json is no"),
+    ],
+)
+def test_what_is_no_batch_is_refused_as_a_whole(fields: dict[str, bytes], reason: str) -> None:
+    entry = read(**fields)
+    assert entry.images == []
+    (letter,) = entry.letters
+    assert letter.filename == ""
+    assert letter.fields == {name.encode(): value for name, value in fields.items()}
+    assert re.search(reason, letter.reason)
+
+
+GOOD = Image(filename="good", data=b"x")
+
+
+@pytest.mark.parametrize(
+    ("image", "reason"),
+    [
+        (Image(data=b"x"), "filename has 0 bytes"),
+        (Image(filename="é" * 2049, data=b"x"), "filename has 4098 bytes; 1 to 4,096"),
+        (Image(filename="a"), "a: has neither data nor uri"),
+        (Image(filename="a", data=b"x", camera="é" * 129), "a: camera has more than 256 bytes"),
+        (Image(filename="a", data=b"x", tags={"k": "v" * 65_536}), "a: tags have more than"),
+        (
+            Image(filename="a", data=b"x", captured_at=Timestamp(seconds=253_402_300_800)),
+            "a: captured_at is no time",
+        ),
+        (Image(filename="a", data=b"x", captured_at=Timestamp(nanos=-1)), "a: captured_at"),
+    ],
+)
+def test_a_wrong_image_is_refused_alone(image: Image, reason: str) -> None:
+    entry = read(batch=batch(GOOD, image, GOOD))
+    assert entry.images == [GOOD, GOOD]
+    (letter,) = entry.letters
+    assert reason in letter.reason
+    assert (letter.gallery, letter.filename) == ("people", image.filename)
+    again = ImageBatch.FromString(letter.fields[b"batch"])
+    assert again == ImageBatch(gallery="people", images=[image])
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    image = Image(
+        filename="é" * 2048,
+        data=b"x",
+        camera="c" * 256,
+        captured_at=Timestamp(seconds=253_402_300_799, nanos=999_999_999),
+        tags={"k": "v" * 65_000},
+    )
+    assert read(batch=batch(image)).letters == []
+
+
+@given(st.dictionaries(st.sampled_from([b"batch", b"json", b"x"]), st.binary(), min_size=1))
+def test_any_entry_is_images_or_letters(fields: dict[bytes, bytes]) -> None:
+    entry = read_entry(b"1-0", fields, 3)
+    assert entry.images or entry.letters
+    assert all(letter.reason for letter in entry.letters)

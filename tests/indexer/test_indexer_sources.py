@@ -1,0 +1,160 @@
+"""A uri is read below the operator's roots and nowhere else, however it is written."""
+
+import os
+from pathlib import Path
+from urllib.parse import quote
+
+import fsspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.indexer.entries import Refused
+from services.indexer.sources import Sources
+from services.runtime.errors import Unavailable
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """images/ is allowed; images-secret/ and secret.jpg beside it are not."""
+    disk = tmp_path_factory.mktemp("disk")
+    (disk / "images" / "inner folder").mkdir(parents=True)
+    (disk / "images-secret").mkdir()
+    (disk / "images" / "a.jpg").write_bytes(b"a")
+    (disk / "images" / "inner folder" / "ü 100%.jpg").write_bytes(b"inner")
+    (disk / "images" / "%61.jpg").write_bytes(b"literal")
+    (disk / "images-secret" / "b.jpg").write_bytes(b"secret")
+    (disk / "secret.jpg").write_bytes(b"secret")
+    (disk / "images" / "inside").symlink_to(disk / "images" / "a.jpg")
+    (disk / "images" / "outside").symlink_to(disk / "secret.jpg")
+    (disk / "images" / "up").symlink_to(disk)
+    os.mkfifo(disk / "images" / "pipe")
+    return disk
+
+
+@pytest.fixture(scope="module")
+def sources(disk: Path) -> Sources:
+    return Sources([str(disk / "images")], max_bytes=100)
+
+
+async def test_what_lies_below_the_root_is_read(sources: Sources, disk: Path) -> None:
+    images = disk / "images"
+    inner = images / "inner folder" / "ü 100%.jpg"
+    assert await sources.read((images / "a.jpg").as_uri()) == b"a"
+    assert await sources.read(str(images / "a.jpg")) == b"a"
+    assert await sources.read(inner.as_uri()) == b"inner"
+    assert await sources.read(str(inner)) == b"inner"
+    assert await sources.read((images / "%61.jpg").as_uri()) == b"literal"
+    assert await sources.read(f"FILE://localhost{images}/inside") == b"a"
+    assert await sources.read(f"{images}/inner folder/../a.jpg") == b"a"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "file://{disk}/secret.jpg",
+        "{disk}/secret.jpg",
+        "file://{disk}/images/../secret.jpg",
+        "file://{disk}/images/%2e%2e/secret.jpg",
+        "file://{disk}/images%2F..%2Fsecret.jpg",
+        "{disk}/images-secret/b.jpg",
+        "{disk}/images/outside",
+        "{disk}/images/up/secret.jpg",
+        "{disk}/images",
+        "file://elsewhere{disk}/images/a.jpg",
+        "images/a.jpg",
+        "",
+        "file://",
+        "/dev/stdin",
+        "local://{disk}/secret.jpg",
+        "http://127.0.0.1/images/a.jpg",
+        "s3://{disk}/images/a.jpg",
+        "simplecache::file://{disk}/secret.jpg",
+        "{disk}/images/a.jpg::file://{disk}/secret.jpg",
+        "zip://a.jpg::file://{disk}/images/a.zip",
+        "{disk}/images/a.jpg\0",
+        "memory://{disk}/images/a.jpg",
+        "data:image/png;base64,AAAA",
+    ],
+)
+async def test_everything_else_is_not_allowed(sources: Sources, disk: Path, uri: str) -> None:
+    with pytest.raises(Refused, match=r"not allowed.*INDEXER_ALLOWED_ROOTS"):
+        await sources.read(uri.format(disk=disk))
+
+
+PIECES = st.sampled_from(
+    ["..", ".", "", "images", "secret.jpg", "a.jpg", "up", "%2e%2e", "%252e%252e", "images-secret"]
+)
+
+
+@settings(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sampled_from(["", "file://", "File://localhost"]), st.lists(PIECES, max_size=6))
+def test_no_path_that_is_allowed_leads_out(
+    sources: Sources, disk: Path, scheme: str, pieces: list[str]
+) -> None:
+    try:
+        _, path = sources.locate(f"{scheme}{disk}/images/{'/'.join(pieces)}")
+    except Refused:
+        return
+    assert Path(path).resolve().is_relative_to((disk / "images").resolve())
+
+
+async def test_without_roots_nothing_is_allowed(disk: Path) -> None:
+    with pytest.raises(Refused, match="which is empty"):
+        await Sources([], max_bytes=100).read((disk / "images" / "a.jpg").as_uri())
+
+
+async def test_what_is_no_readable_file_is_refused_with_the_reason(
+    sources: Sources, disk: Path
+) -> None:
+    for name, reason in (
+        ("nowhere.jpg", "no such file"),
+        ("a.jpg/b.jpg", "no such file"),
+        ("inner folder", "no regular file"),
+        ("pipe", "no regular file"),
+    ):
+        with pytest.raises(Refused, match=reason):
+            await sources.read(str(disk / "images" / name))
+
+
+async def test_a_file_past_the_limit_is_refused_and_one_at_it_is_read(disk: Path) -> None:
+    (disk / "images" / "big").write_bytes(b"x" * 101)
+    with pytest.raises(Refused, match="more than 100 bytes"):
+        await Sources([str(disk / "images")], max_bytes=100).read(str(disk / "images" / "big"))
+    allowed = Sources([str(disk / "images")], max_bytes=101)
+    assert len(await allowed.read(str(disk / "images" / "big"))) == 101
+
+
+async def test_remote_roots_are_compared_as_they_are_written() -> None:
+    files = fsspec.filesystem("memory")
+    files.pipe({"/bucket/people/a b.jpg": b"a", "/bucket/people-secret/b.jpg": b"secret"})
+    sources = Sources(["memory://bucket/people"], max_bytes=100)
+    assert await sources.read("Memory://bucket/people/a b.jpg") == b"a"
+    for uri in (
+        "memory://bucket/people-secret/b.jpg",
+        "memory://bucket/people/../people-secret/b.jpg",
+        "memory://bucket/people/%2e%2e/people-secret/b.jpg",
+        "memory://bucket/people/%252e%252e/people-secret/b.jpg",
+        "memory://bucket/people/..\\people-secret/b.jpg",
+        "memory://bucket",
+        "/bucket/people/a b.jpg",
+        quote("memory://bucket/people/a b.jpg"),
+    ):
+        with pytest.raises(Refused, match="not allowed"):
+            await sources.read(uri)
+    with pytest.raises(Refused, match="no such file"):
+        await sources.read("memory://bucket/people/c.jpg")
+
+
+async def test_a_storage_that_fails_is_no_fault_of_the_file() -> None:
+    memory = Path(f"/proc/{os.getpid()}/mem")  # a file whose reading is an input/output error
+    with pytest.raises(Unavailable, match="Input/output error"):
+        await Sources([str(memory.parent)], max_bytes=100).read(str(memory))
+
+
+@pytest.mark.parametrize("root", ["nonsense://x", "file://elsewhere/x"])
+def test_a_root_that_cannot_be_is_refused_at_the_start(root: str) -> None:
+    with pytest.raises(ValueError, match=r"nonsense|elsewhere"):
+        Sources([root], max_bytes=100)
