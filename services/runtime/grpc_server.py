@@ -20,6 +20,10 @@ from services.runtime.health import Health
 
 log = structlog.get_logger()
 
+# A client asks DNS again only when a connection ends: without an end, pods that are added would
+# never get a call. Calls in hand are finished first.
+MAX_CONNECTION_AGE_MS = 60_000
+
 RPC_SECONDS = Histogram("passerby_rpc_seconds", "Time to answer a call.", ["method", "code"])
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
@@ -77,7 +81,11 @@ def make_server(health: Health, *service_names: str) -> grpc.aio.Server:
     server = grpc.aio.server(
         interceptors=[_Calls()],
         # Without this two processes share a port silently and each gets half of the calls.
-        options=[*MESSAGE_LIMITS, ("grpc.so_reuseport", 0)],
+        options=[
+            *MESSAGE_LIMITS,
+            ("grpc.so_reuseport", 0),
+            ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
+        ],
     )
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)
     reflection.enable_server_reflection(
