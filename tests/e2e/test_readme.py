@@ -114,7 +114,10 @@ def test_a_command_of_the_readme_works(command: str, environment: dict[str, str]
 @pytest.mark.parametrize("block", PYTHON)
 def test_the_python_of_the_readme_works(block: str, environment: dict[str, str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", block], env=environment, capture_output=True, text=True
+        [sys.executable, "-c", as_installed_here(block, environment)],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 3
