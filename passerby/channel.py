@@ -17,11 +17,11 @@ SERVICE_CONFIG = {
         {
             "name": [{}],
             "retryPolicy": {
-                # Together longer than a reconnect: while one replica stops, the other may have been
-                # back for a moment only.
-                "maxAttempts": 4,
+                # Together 2 s, much longer than a reconnect: while one replica stops, the other may
+                # have been back for a moment only.
+                "maxAttempts": 5,
                 "initialBackoff": "0.1s",
-                "maxBackoff": "0.5s",
+                "maxBackoff": "1s",
                 "backoffMultiplier": 3,
                 "retryableStatusCodes": ["UNAVAILABLE"],
             },

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
-from typing import TextIO
+from typing import BinaryIO
 
 from passerby.errors import PasserbyError
 from passerby.values import Failure, Image
@@ -43,7 +43,7 @@ class About:
 
 
 def find(
-    source: str, standard_input: TextIO, *, split: str | None = None, shard: int = 0, of: int = 1
+    source: str, standard_input: BinaryIO, *, split: str | None = None, shard: int = 0, of: int = 1
 ) -> Found:
     """The images of one source, or the share number `shard` of `of`, in a lasting order.
 
@@ -90,7 +90,7 @@ def images(
             )
 
 
-def _local(source: str, standard_input: TextIO) -> tuple[str, Iterator[str]]:
+def _local(source: str, standard_input: BinaryIO) -> tuple[str, Iterator[str]]:
     if source == "-":
         return "", _lines(standard_input)
     path = Path(source)
@@ -101,16 +101,16 @@ def _local(source: str, standard_input: TextIO) -> tuple[str, Iterator[str]]:
     if not path.exists():
         raise InvalidSource(f"{source}: there is no such file or folder")
     if path.suffix.lower() == ".txt":
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-        return "", _lines(text.splitlines())
+        return "", _lines(path.read_bytes().splitlines())
     return "", iter([_name(source)])
 
 
-def _lines(lines: Iterable[str]) -> Iterator[str]:
+def _lines(lines: Iterable[bytes]) -> Iterator[str]:
+    """A file's name may be any bytes; one that is no text is refused when it is pushed."""
     for line in lines:
-        path = line.rstrip("\r\n")
+        path = line.rstrip(b"\r\n")
         if path.strip():
-            yield _name(path)
+            yield _name(os.fsdecode(path))
 
 
 def _name(path: str) -> str:

@@ -100,7 +100,7 @@ def push(
         option = "--claim" if claim else "--image" if image else "--dry-run"
         raise click.UsageError(f"{option} needs --job")
     index, of = shard
-    found = [find(source, sys.stdin, split=split, shard=index, of=of) for source in sources]
+    found = [find(source, sys.stdin.buffer, split=split, shard=index, of=of) for source in sources]
     total = sum(len(source.names) for source in found)
     unreadable: list[Failure] = []
     readable = images(found, About(camera, captured_at, dict_of(tags)), unreadable.append)

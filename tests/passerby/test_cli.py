@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def passerby(redis_url: str, *arguments: str | Path, typed: str | None = None) -> Result:
+def passerby(redis_url: str, *arguments: str | Path, typed: str | bytes | None = None) -> Result:
     environment = {"REDIS_URL": redis_url, "PASSERBY_QUERY": f"127.0.0.1:{free_port()}"}
     return CliRunner().invoke(main, [str(a) for a in arguments], env=environment, input=typed)
 
@@ -90,6 +90,18 @@ def test_push_reads_a_list_from_standard_input(redis_url: str, redis: Redis, fol
     done = passerby(redis_url, "push", "-", "--no-wait", typed=listed)
     assert done.exit_code == 0, done.output
     assert [i.filename for batch in batches(redis) for i in batch.images] == listed.split()
+
+
+def test_a_listed_name_that_is_no_text_is_one_failure(
+    redis_url: str, redis: Redis, folder: Path
+) -> None:
+    listed = os.fsencode(folder / "2.jpg") + b"\n" + os.fsencode(folder) + b"/\xff.jpg\n"
+    Path(os.fsdecode(listed.splitlines()[1])).write_bytes(b"x")
+    done = passerby(redis_url, "push", "-", "--no-wait", typed=listed)
+    assert done.exit_code == 1
+    assert "1 images are queued" in done.stdout
+    assert "\\udcff.jpg" in done.stderr
+    assert len(batches(redis)) == 1
 
 
 def test_shards_push_everything_between_them(redis_url: str, redis: Redis, folder: Path) -> None:

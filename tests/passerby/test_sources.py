@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from passerby import Failure
 from passerby.sources import About, Found, InvalidSource, find, images
 
-NO_INPUT = io.StringIO()
+NO_INPUT = io.BytesIO()
 
 
 def names(source: str | Path, lines: str = "") -> list[str]:
-    return find(str(source), io.StringIO(lines)).names
+    return find(str(source), io.BytesIO(lines.encode())).names
 
 
 def write(folder: Path, *paths: str) -> None:
@@ -117,7 +117,7 @@ def test_a_name_that_is_no_text_is_found_and_refused_later(tmp_path: Path) -> No
 def test_shares_are_disjoint_and_together_everything(count: int, of: int) -> None:
     listed = [f"{i}.jpg" for i in range(count)]
     lines = "\n".join(listed)
-    shares = [find("-", io.StringIO(lines), shard=i, of=of).names for i in range(of)]
+    shares = [find("-", io.BytesIO(lines.encode()), shard=i, of=of).names for i in range(of)]
     assert sorted(chain(*shares)) == sorted(listed)
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
