@@ -11,7 +11,7 @@ from services.embedder.settings import EmbedderSettings
 from services.indexer.settings import IndexerSettings
 from services.query.settings import QuerySettings
 from services.runtime.settings import ServiceSettings, load, variable_of
-from tests.deploy.chart import MATRIX, SINGLE, Object, Values, files, named, objects, workloads
+from tests.deploy.chart import SINGLE, Object, Values, files, named, objects, workloads
 
 SERVICES: dict[str, type[ServiceSettings]] = {
     "embedder": EmbedderSettings,
@@ -97,7 +97,7 @@ def test_the_service_would_start_with_it(
 def test_every_setting_is_set_by_the_chart_or_by_the_operator(service: str) -> None:
     settings = SERVICES[service]
     by_chart = set()
-    for values in MATRIX.values():
+    for values in SINGLE.values():
         by_chart |= environment_of(objects(values), service).keys()
     by_operator = {
         variable_of(settings, field)

@@ -1,0 +1,85 @@
+"""The self-test that `helm test` runs: it passes on a stack that works and names what does not."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from deploy.local.stack import REPOSITORY, Stack
+from passerby import Client, Unavailable, selftest
+from tests.conftest import free_port
+
+STEPS = ["reach", "push", "index", "search", "delete"]
+
+
+def run(**environment: str) -> tuple[int, dict[str, str]]:
+    """Exit code, and what each step said."""
+    done = subprocess.run(
+        [sys.executable, "-m", "passerby.selftest"],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.stderr == ""
+    return done.returncode, dict(line.split(": ", 1) for line in done.stdout.splitlines())
+
+
+def test_a_stack_that_works_passes_every_step_and_keeps_nothing(
+    stack: Stack, client: Client
+) -> None:
+    code, said = run(PASSERBY_QUERY=stack.query, REDIS_URL=stack.redis_url)
+    assert code == 0, said
+    assert list(said) == STEPS
+    assert client.gallery(selftest.GALLERY).count == 0
+    again, _ = run(PASSERBY_QUERY=stack.query, REDIS_URL=stack.redis_url)
+    assert again == 0
+
+
+def test_a_query_service_that_is_away_fails_the_first_step(stack: Stack) -> None:
+    nowhere = f"127.0.0.1:{free_port()}"
+    code, said = run(PASSERBY_QUERY=nowhere, REDIS_URL=stack.redis_url)
+    assert code == 1
+    assert list(said) == ["reach"]
+    assert said["reach"].startswith(f"FAILED: the query service at {nowhere}")
+
+
+def test_a_queue_that_is_away_fails_the_push(stack: Stack) -> None:
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    code, said = run(PASSERBY_QUERY=stack.query, REDIS_URL=nowhere)
+    assert code == 1
+    assert list(said) == ["reach", "push"]
+    assert said["push"].startswith("FAILED: ")
+
+
+def test_an_indexer_that_takes_nothing_fails_the_index_step(
+    stack: Stack, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue of this Redis is nobody's."""
+    monkeypatch.setattr(selftest, "INDEX_TIMEOUT_S", 1.0)
+    with Client(query=stack.query, redis_url=redis_url) as client:
+        steps = selftest.steps(client, "nobody")
+        steps["push"]()
+        with pytest.raises(selftest.StepFailed, match="1 entries are unfinished"):
+            steps["index"]()
+
+
+def test_images_that_are_refused_fail_the_index_step_with_the_reason(
+    stack: Stack, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selftest, "drawn_person", lambda *_: b"not an image")
+    steps = selftest.steps(client, "broken")
+    steps["push"]()
+    with pytest.raises(selftest.StepFailed, match="the indexer refused them: "):
+        steps["index"]()
+    client.clear_dead_letters(selftest.GALLERY)
+
+
+def test_images_that_are_gone_fail_search_and_delete(stack: Stack, client: Client) -> None:
+    steps = selftest.steps(client, "never-pushed")
+    with pytest.raises(selftest.StepFailed, match="0 of 3 images were there to delete"):
+        steps["delete"]()
+    with pytest.raises((selftest.StepFailed, Unavailable), match="does not find itself"):
+        steps["search"]()
