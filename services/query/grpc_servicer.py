@@ -1,6 +1,7 @@
 """The Search service over gRPC: each call gets the time that its caller has, and no more."""
 
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, TypeVar
 
 import grpc
 
@@ -9,6 +10,9 @@ from services.query import galleries
 from services.query.embedding import Embedder
 from services.query.search import search
 from services.query.stores import Stores
+from services.runtime.errors import Unavailable
+
+T = TypeVar("T")
 
 NAME = search_pb2.DESCRIPTOR.services_by_name["Search"].full_name
 
@@ -28,27 +32,40 @@ class Servicer(search_pb2_grpc.SearchServicer):
     async def Search(  # noqa: N802 - the contract's name
         self, request: search_pb2.SearchRequest, context: Any
     ) -> search_pb2.SearchResponse:
-        return await search(request, self._stores, self._embedder, self._time(context))
+        answer = search(request, self._stores, self._embedder, self._time(context))
+        return await _final(answer, context)
 
     async def Delete(  # noqa: N802 - the contract's name
         self,
         request: search_pb2.DeleteRequest,
-        context: Any,  # noqa: ARG002
+        context: Any,
     ) -> search_pb2.DeleteResponse:
-        return await galleries.delete(request, self._stores)
+        return await _final(galleries.delete(request, self._stores), context)
 
     async def GetGallery(  # noqa: N802 - the contract's name
         self, request: search_pb2.GetGalleryRequest, context: Any
     ) -> search_pb2.Gallery:
-        return await galleries.get_gallery(request, self._stores, self._time(context))
+        answer = galleries.get_gallery(request, self._stores, self._time(context))
+        return await _final(answer, context)
 
     async def ListGalleries(  # noqa: N802 - the contract's name
         self,
         request: search_pb2.ListGalleriesRequest,  # noqa: ARG002
         context: Any,
     ) -> search_pb2.ListGalleriesResponse:
-        return await galleries.list_galleries(self._stores, self._time(context))
+        answer = galleries.list_galleries(self._stores, self._time(context))
+        return await _final(answer, context)
 
     def _time(self, context: "grpc.aio.ServicerContext[Any, Any]") -> float:
         remaining = context.time_remaining()
         return self._timeout_s if remaining is None else min(self._timeout_s, _SHARE * remaining)
+
+
+async def _final(answer: Awaitable[T], context: "grpc.aio.ServicerContext[Any, Any]") -> T:
+    """What is away was tried again here, and is away for the other replicas too: the caller's
+    gRPC, which tries again when a replica is gone, shall not."""
+    try:
+        return await answer
+    except Unavailable:
+        context.set_trailing_metadata((("grpc-retry-pushback-ms", "-1"),))
+        raise

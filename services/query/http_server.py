@@ -72,7 +72,7 @@ class HttpServer:
                 web.post("/v1/delete", self._delete),
                 web.get("/v1/galleries", self._list_galleries),
                 web.get("/v1/galleries/{gallery}", self._get_gallery),
-                web.get("/v1/images/{gallery}/{filename:.+}", self._image),
+                web.get("/v1/images/{gallery}/{filename:(?s:.+)}", self._image),
                 web.get("/healthz", self._live),
                 web.get("/readyz", self._ready),
                 web.get("/metrics", self._metrics),

@@ -93,7 +93,7 @@ def embedder_running(model: Model, port: int | None = None) -> Iterator[str]:
     settings = {"EMBEDDER_MODELS": str(model.directory), "EMBEDDER_PORT": str(port)}
     with process("embedder", EMBEDDER_THREADS="1", **settings) as embedder:
         wait_until(
-            lambda: embedder.poll() is not None or health(address) == "SERVING", "embedder", 60
+            lambda: embedder.poll() is not None or health(address) == "SERVING", "embedder", 120
         )
         yield address
 
@@ -182,7 +182,9 @@ def query_running(environment: Mapping[str, str], version: str) -> Iterator[Serv
             f"127.0.0.1:{port}", f"http://127.0.0.1:{http_port}", environment, version
         )
         wait_until(
-            lambda: query.poll() is not None or health(service.grpc, "live") == "SERVING", "query"
+            lambda: query.poll() is not None or health(service.grpc, "live") == "SERVING",
+            "query",
+            90,
         )
         yield service
 
@@ -202,7 +204,7 @@ def service(
         "IMAGES_URI": tmp_path_factory.mktemp("images").as_uri(),
     }
     with query_running(environment, model.version) as service:
-        wait_until(lambda: health(service.grpc) == "SERVING", "the query service ready")
+        wait_until(lambda: health(service.grpc) == "SERVING", "the query service ready", 90)
         yield service
 
 

@@ -1,0 +1,163 @@
+"""The query service as a process: starts without what it needs, says so, goes on, drains."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import grpc
+
+from passerby.channel import CHANNEL_OPTIONS
+from passerby.v1 import search_pb2, search_pb2_grpc
+from tests.conftest import free_port, milvus_running, redis_running, wait_until
+from tests.query.conftest import (
+    REPOSITORY,
+    Model,
+    Service,
+    embedder_running,
+    health,
+    people,
+    process,
+    query_running,
+)
+
+
+def answer_of(service: Service, request: search_pb2.SearchRequest) -> str:
+    """The first filename, or the error's code and text."""
+    with service.stub() as stub:
+        try:
+            return str(stub.Search(request, timeout=8).hits[0].filename)
+        except grpc.RpcError as error:
+            return f"{error.code().name}: {error.details()}"
+
+
+def test_each_dependency_may_come_late_and_is_named_while_it_is_away(
+    model: Model, tmp_path: Path
+) -> None:
+    ports = {name: free_port() for name in ("redis", "milvus", "embedder")}
+    environment = {
+        "REDIS_URL": f"redis://127.0.0.1:{ports['redis']}/0",
+        "MILVUS_URI": f"http://127.0.0.1:{ports['milvus']}",
+        "EMBEDDER_ADDRESS": f"127.0.0.1:{ports['embedder']}",
+        "MILVUS_TIMEOUT_S": "3",
+    }
+    caption = search_pb2.SearchRequest(gallery="late", caption="a man")
+    like = search_pb2.SearchRequest(gallery="late", filename="1.jpg")
+    with query_running(environment, model.version) as service:
+        assert health(service.grpc) == "NOT_SERVING"
+        assert health(service.grpc, "live") == "SERVING"
+        status, body, _ = service.get("/readyz")
+        assert status == 503
+        assert set(json.loads(body)["problems"]) == {"redis", "milvus", "embedder"}
+        assert "Milvus" in answer_of(service, caption)
+        assert answer_of(service, caption).startswith("UNAVAILABLE")
+        with milvus_running(tmp_path / "milvus", ports["milvus"]):
+            with redis_running(tmp_path, ports["redis"]):
+                service.fill("late", people(2))
+                wait_until(lambda: health(service.grpc, "redis") == "SERVING", "redis")
+                wait_until(lambda: health(service.grpc, "milvus") == "SERVING", "milvus")
+                assert answer_of(service, like) == "0.jpg"
+                assert "embedder" in answer_of(service, caption)
+                assert answer_of(service, caption).startswith("UNAVAILABLE")
+                with embedder_running(model, ports["embedder"]):
+                    wait_until(lambda: health(service.grpc) == "SERVING", "all")
+                    assert answer_of(service, caption).endswith(".jpg")
+                wait_until(lambda: health(service.grpc, "embedder") != "SERVING", "loss")
+            assert answer_of(service, like).startswith("UNAVAILABLE: Redis")
+            wait_until(lambda: health(service.grpc, "redis") != "SERVING", "loss")
+            status, body = service.post("/v1/search", {"gallery": "late", "filename": "1.jpg"})
+            assert (status, body["code"]) == (503, "UNAVAILABLE")
+            assert "Redis" in body["message"]
+
+
+def test_a_rolling_restart_of_two_replicas_is_not_noticed(service: Service, gallery: str) -> None:
+    service.fill(gallery, people(3))
+    ports = free_port(), free_port()
+    failures: list[grpc.RpcError] = []
+    searches = [0]
+    stop = threading.Event()
+
+    def replica(port: int):
+        ports = {"QUERY_PORT": str(port), "QUERY_HTTP_PORT": str(free_port())}
+        return process("query", **service.environment, **ports)
+
+    def search() -> None:
+        target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+        with grpc.insecure_channel(target, CHANNEL_OPTIONS) as channel:
+            stub = search_pb2_grpc.SearchStub(channel)
+            while not stop.is_set():
+                try:
+                    stub.Search(
+                        search_pb2.SearchRequest(gallery=gallery, filename="0.jpg"), timeout=10
+                    )
+                except grpc.RpcError as error:
+                    failures.append(error)
+                searches[0] += 1
+
+    def ready(port: int) -> None:
+        wait_until(lambda: health(f"127.0.0.1:{port}") == "SERVING", f"replica {port}", 90)
+
+    thread = threading.Thread(target=search)
+    with replica(ports[0]) as first, replica(ports[1]) as second:
+        for port in ports:
+            ready(port)
+        thread.start()
+        try:
+            first.send_signal(signal.SIGTERM)
+            assert first.wait(40) == 0
+            with replica(ports[0]):
+                ready(ports[0])
+                second.send_signal(signal.SIGTERM)
+                assert second.wait(40) == 0
+                before = searches[0]
+                wait_until(lambda: searches[0] > before + 20, "searches on the new replica")
+                # Before the new replica is stopped as well.
+                stop.set()
+                thread.join()
+        finally:
+            stop.set()
+    assert failures == []
+
+
+def test_searches_in_hand_are_finished_after_sigterm(service: Service, gallery: str) -> None:
+    service.fill(gallery, people(2))
+    ports = {"QUERY_PORT": str(free_port()), "QUERY_HTTP_PORT": str(free_port())}
+    address = f"127.0.0.1:{ports['QUERY_PORT']}"
+    with process("query", **{**service.environment, **ports}) as query:
+        wait_until(lambda: health(address) == "SERVING", "ready", 90)
+        with grpc.insecure_channel(address) as channel:
+            stub = search_pb2_grpc.SearchStub(channel)
+            request = search_pb2.SearchRequest(gallery=gallery, caption="a man", top_k=2)
+            in_hand = [stub.Search.future(request, timeout=30) for _ in range(40)]
+            # The first answer shows that the others have arrived.
+            assert len(in_hand[0].result().hits) == 2
+            query.send_signal(signal.SIGTERM)
+            assert all(len(call.result().hits) == 2 for call in in_hand)
+        assert query.wait(40) == 0
+
+
+def test_wrong_settings_stop_the_start_and_are_named() -> None:
+    wrong = {
+        "QUERY_HTTP_PORT": "70000",
+        "QUERY_TIMEOUT_S": "soon",
+        "REDIS_URL": "http://elsewhere",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "services.query"],
+        cwd=REPOSITORY,
+        env={**os.environ, **wrong},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    for variable, value in wrong.items():
+        assert f"{variable}={value!r}" in done.stderr
+
+
+def test_importing_it_brings_no_torch() -> None:
+    code = "import services.query.__main__, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0
