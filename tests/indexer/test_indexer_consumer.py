@@ -30,7 +30,9 @@ class Indexer:
     """An indexer's parts in this process, so that a test may reach between them."""
 
     def __init__(self, stack: Stack, embedder: Service, **settings: object) -> None:
-        self.settings = IndexerSettings(**{"takeover_s": 1, "consumer": "here"} | settings)
+        self.settings = IndexerSettings(
+            **{"takeover_s": 1, "consumer": "here", "max_image_bytes": 100_000} | settings
+        )
         url = stack.indexer.environment["REDIS_URL"]
         self.redis: Redis = connect_redis(url, timeout_s=5)
         self.vectors = Vectors(stack.indexer.environment["MILVUS_URI"])
@@ -147,7 +149,7 @@ async def test_refused_images_are_put_aside_so_that_they_can_be_pushed_again(
     batch.images.add(filename="no-source.png")
     batch.images.add(filename="outside.png", uri=(stack.folder / "secret.png").as_uri())
     batch.images.add(filename="gone.png", uri=(stack.folder / "allowed" / "gone.png").as_uri())
-    batch.images.add(filename="big.png", data=b"x" * (32 * 1024 * 1024 + 1))
+    batch.images.add(filename="big.png", data=b"x" * 100_001)
     entry = stack.redis.xadd(INGEST_STREAM, {"batch": batch.SerializeToString()})
     stack.redis.xadd(INGEST_STREAM, {"nonsense": b"\xff"})
     await indexer.index()
@@ -159,7 +161,7 @@ async def test_refused_images_are_put_aside_so_that_they_can_be_pushed_again(
         "no-source.png": "neither data nor uri",
         "outside.png": "not allowed",
         "gone.png": "no such file",
-        "big.png": "more than 33,554,432 bytes",
+        "big.png": "more than 100,000 bytes",
         "": "'nonsense'",
     }
     assert {

@@ -1,15 +1,123 @@
-"""The indexer as a process: what is pushed becomes searchable, whatever dies in between."""
+"""The indexer as a process: killed, stopped, started too early, told nonsense."""
 
-from tests.indexer.conftest import Stack, picture
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from passerby.contract import CONSUMER_GROUP, INGEST_STREAM
+from tests.conftest import free_port, wait_until
+from tests.indexer.conftest import (
+    REPOSITORY,
+    Service,
+    Stack,
+    health,
+    make_model,
+    picture,
+)
+
+SERVING = 1
+IMAGES = 160
 
 
-def test_a_pushed_batch_becomes_rows_names_and_kept_images(stack: Stack) -> None:
-    stack.indexer.start()
-    stack.push("people", {f"{i}.png": picture(i) for i in range(40)}, camera="gate")
-    stack.drained()
-    assert stack.rows("people") == 40
-    assert len(stack.names("people")) == 40
+def push_all(stack: Stack) -> None:
+    for start in range(0, IMAGES, 4):
+        stack.push("people", {f"{i}.png": picture(i) for i in range(start, start + 4)})
+    stack.push("people", {"broken.png": b"I am a text"})
+
+
+def assert_all_once(stack: Stack) -> None:
+    assert stack.rows("people") == IMAGES
+    assert stack.names("people") == sorted(f"{i}.png" for i in range(IMAGES))
     kept = [path.read_bytes() for path in (stack.folder / "kept").rglob("*") if path.is_file()]
-    assert sorted(kept) == sorted(picture(i) for i in range(40))
-    assert stack.letters() == []
+    assert sorted(kept) == sorted(picture(i) for i in range(IMAGES))
+    assert [letter["filename"] for letter in stack.letters()] == ["broken.png"]
+    assert stack.redis.xpending(INGEST_STREAM, CONSUMER_GROUP)["pending"] == 0
+
+
+def test_killed_again_and_again_it_indexes_everything_once(stack: Stack) -> None:
+    push_all(stack)
+    for names in (1, IMAGES // 3, 2 * IMAGES // 3):
+        stack.indexer.start(ready=False, INDEXER_BATCH_IMAGES="8")
+        wait_until(lambda n=names: len(stack.names("people")) >= n, "some names", 60)
+        stack.indexer.end(signal.SIGKILL)
+    assert stack.redis.xlen(INGEST_STREAM) > 0
+    # A pod with another name finds what the dead one had in hand.
+    stack.indexer.start(INDEXER_CONSUMER="another-pod")
+    stack.drained(60)
+    assert_all_once(stack)
     assert stack.indexer.end() == 0
+
+
+def test_stopped_it_finishes_what_is_in_hand_and_leaves_the_rest(stack: Stack) -> None:
+    push_all(stack)
+    stack.indexer.start(ready=False, INDEXER_BATCH_IMAGES="8")
+    wait_until(lambda: len(stack.names("people")) >= 20, "some names", 60)
+    assert stack.indexer.end(signal.SIGTERM) == 0
+    assert stack.redis.xlen(INGEST_STREAM) > 0
+    assert stack.redis.xpending(INGEST_STREAM, CONSUMER_GROUP)["pending"] == 0
+    stack.indexer.start(ready=False)
+    stack.drained(60)
+    assert_all_once(stack)
+
+
+def test_started_alone_it_says_what_is_missing_and_works_once_it_is_there(
+    stack: Stack, embedder: Service
+) -> None:
+    late = Service("embedder", embedder.environment)
+    stack.push("people", {"1.png": picture(1), "2.png": picture(2)})
+    stack.indexer.start(ready=False, EMBEDDER_ADDRESS=late.address)
+    address = stack.indexer.address
+    wait_until(lambda: health(address, "milvus") == SERVING, "Milvus found", 60)
+    wait_until(lambda: health(address, "redis") == SERVING, "Redis found", 60)
+    assert health(address, "live") == SERVING
+    assert health(address, "embedder") != SERVING
+    assert health(address) != SERVING
+    late.start()
+    try:
+        wait_until(lambda: health(address) == SERVING, "readiness", 60)
+        stack.drained(60)
+        before = stack.milvus.describe_alias("gallery_people")["collection_name"]
+        assert stack.rows("people") == 2
+        late.end(signal.SIGKILL)
+        wait_until(lambda: health(address, "embedder") != SERVING, "loss reported", 60)
+        stack.push("people", {"1.png": picture(1)})
+        # A model's successor: its images lie beside the old ones until there are as many.
+        make_model(stack.folder / "successor", seed=2)
+        late.start(EMBEDDER_MODELS=str(stack.folder / "successor"))
+        stack.drained(60)
+        assert stack.milvus.describe_alias("gallery_people")["collection_name"] == before
+        stack.push("people", {"2.png": picture(2), "3.png": picture(3)})
+        stack.drained(60)
+        assert stack.milvus.describe_alias("gallery_people")["collection_name"] != before
+        assert stack.rows("people") == 3
+        assert stack.letters() == []
+    finally:
+        late.end(signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("INDEXER_ALLOWED_ROOTS", "nonsense://images", "nonsense"),
+        ("INDEXER_BATCH_IMAGES", "0", "greater than or equal to 1"),
+        ("REDIS_URL", "localhost:6379", "redis://, rediss:// or unix://"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_and_is_named(
+    variable: str, value: str, allowed: str
+) -> None:
+    started = subprocess.run(
+        [sys.executable, "-m", "services.indexer"],
+        env={variable: value, "INDEXER_PORT": str(free_port())},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert started.returncode != 0
+    assert variable in started.stderr
+    assert value in started.stderr
+    assert allowed in started.stderr
+    assert "Traceback" not in started.stderr

@@ -1,0 +1,37 @@
+"""The indexer's settings come from the environment and are checked before anything starts."""
+
+import socket
+
+import pytest
+
+from services.indexer.settings import IndexerSettings
+from services.runtime.settings import InvalidSetting, load
+
+
+def test_roots_are_a_list_and_the_consumer_is_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INDEXER_ALLOWED_ROOTS", " /srv/images, s3://bucket/people ,")
+    settings = load(IndexerSettings)
+    assert settings.allowed_roots == ("/srv/images", "s3://bucket/people")
+    assert settings.consumer == socket.gethostname()
+    monkeypatch.setenv("INDEXER_ALLOWED_ROOTS", "")
+    assert load(IndexerSettings).allowed_roots == ()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "allowed"),
+    [
+        ("INDEXER_ALLOWED_ROOTS", "/srv,images", "'images' must be an absolute folder or a URL"),
+        ("INDEXER_MAX_DELIVERIES", "1", "greater than or equal to 3"),
+        ("INDEXER_TAKEOVER_S", "0", "greater than or equal to 1"),
+        ("IMAGES_URI", "/srv/kept", "must be a URL such as"),
+        ("MILVUS_INDEX", "BEST", "'AUTOINDEX'"),
+    ],
+)
+def test_a_wrong_value_is_named_with_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, allowed: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidSetting) as error:
+        load(IndexerSettings)
+    assert f"{variable}={value!r}" in str(error.value)
+    assert allowed in str(error.value)
