@@ -100,7 +100,9 @@ class Stack:
                     *(str(redis_server), "--bind", "127.0.0.1", "--port", str(ports.redis)),
                     *("--dir", str(self.state / "redis"), "--save", ""),
                     *("--appendonly", "yes", "--appendfsync", "everysec"),
-                    *("--maxmemory-policy", "noeviction", "--hash-max-ziplist-entries", "512"),
+                    *("--maxmemory-policy", "noeviction"),
+                    # Names lie in hashes of some hundred: as compact lists they take a third.
+                    *("--hash-max-ziplist-entries", "512", "--hash-max-ziplist-value", "255"),
                 ],
                 ["redis"],
                 self._redis_answers,
