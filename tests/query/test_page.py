@@ -1,0 +1,250 @@
+"""The page in a real browser: each state says what to do; keyboard and phone are enough."""
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from redis import Redis
+
+from services.gallery.keys import DEAD_LETTER_COUNTS
+from tests.query.conftest import Service, people
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM.exists(), reason="no Chromium: apt-get install chromium"
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser, service: Service) -> Iterator[Page]:
+    page = browser.new_page(base_url=service.http)
+    page.set_default_timeout(20_000)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    page.close()
+    assert errors == []
+
+
+def jpeg() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (40, 96), "teal").save(file, "JPEG")
+    return file.getvalue()
+
+
+def filled(service: Service, gallery: str, count: int = 5) -> list[str]:
+    rows = people(count)
+    service.fill(gallery, rows, images=dict.fromkeys(rows, jpeg()), camera="gate")
+    return list(rows)
+
+
+def results(page: Page) -> Locator:
+    return page.get_by_role("list", name="Results").get_by_role("listitem")
+
+
+def message(page: Page) -> Locator:
+    return page.locator("#message")
+
+
+def search(page: Page, caption: str = "a man in a red jacket") -> None:
+    page.get_by_role("searchbox").fill(caption)
+    page.keyboard.press("Enter")
+
+
+def test_the_keyboard_is_enough_to_search_walk_open_and_close(
+    page: Page, service: Service, gallery: str
+) -> None:
+    filled(service, gallery)
+    page.goto(f"/?gallery={gallery}")
+    # The box has the focus already.
+    page.keyboard.type("a man")
+    page.keyboard.press("Enter")
+    expect(results(page)).to_have_count(5)
+    expect(page.get_by_role("status")).to_contain_text("5 best matches")
+    results(page).first.get_by_role("button").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowLeft")
+    second = results(page).nth(1).get_by_role("button").first
+    expect(second).to_be_focused()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("2 of 5")
+    expect(dialog).to_contain_text("gate")
+    assert dialog.get_by_role("img").evaluate("i => i.decode().then(() => i.naturalWidth)") == 40
+    page.keyboard.press("ArrowRight")
+    expect(dialog).to_contain_text("3 of 5")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(results(page).nth(2).get_by_role("button").first).to_be_focused()
+
+
+def test_more_like_this_and_the_way_back(page: Page, service: Service, gallery: str) -> None:
+    filled(service, gallery)
+    page.goto(f"/?gallery={gallery}&q=a+man")
+    expect(results(page)).to_have_count(5)
+    chosen = results(page).filter(has_text="2.jpg")
+    chosen.get_by_role("button", name="More like this").click()
+    expect(results(page)).to_have_count(4)
+    expect(page.locator("#notice")).to_contain_text("2.jpg")
+    expect(chosen).to_have_count(0)
+    page.go_back()
+    expect(results(page)).to_have_count(5)
+    expect(page.get_by_role("searchbox")).to_have_value("a man")
+
+
+def test_more_pages_add_everybody_once(page: Page, service: Service, gallery: str) -> None:
+    names = filled(service, gallery, 30)
+    page.goto(f"/?gallery={gallery}&q=a+man")
+    more = page.get_by_role("button", name="Show more")
+    for count in (12, 24, 30):
+        expect(results(page)).to_have_count(count)
+        if count < 30:
+            more.click()
+    expect(more).to_be_hidden()
+    shown = results(page).locator(".name").all_text_contents()
+    assert sorted(shown) == sorted(names)
+    page.get_by_label("Show").select_option("24")
+    expect(results(page)).to_have_count(24)
+
+
+def test_a_photo_is_searched(page: Page, service: Service, gallery: str) -> None:
+    filled(service, gallery)
+    page.goto(f"/?gallery={gallery}")
+    page.locator("#file").set_input_files(
+        {"name": "her.jpg", "mimeType": "image/jpeg", "buffer": jpeg()}
+    )
+    expect(results(page)).to_have_count(5)
+    expect(page.locator("#notice")).to_contain_text("your photo")
+
+
+def test_switching_the_gallery_asks_the_same_of_another(
+    page: Page, service: Service, gallery: str
+) -> None:
+    other = f"{gallery[:60]}-o"
+    filled(service, gallery)
+    filled(service, other, 2)
+    page.goto(f"/?gallery={gallery}&q=a+man")
+    expect(results(page)).to_have_count(5)
+    page.get_by_label("Gallery").select_option(other)
+    expect(results(page)).to_have_count(2)
+    expect(page).to_have_url(re.compile(f"gallery={other}"))
+
+
+def test_an_example_is_searched_by_a_click(page: Page, service: Service, gallery: str) -> None:
+    filled(service, gallery)
+    page.goto(f"/?gallery={gallery}")
+    examples = page.get_by_role("group", name="Examples").get_by_role("button")
+    assert examples.count() >= 3
+    examples.nth(1).click()
+    expect(results(page)).to_have_count(5)
+    expect(page.locator("#notice")).to_contain_text("does not know: and, blue, jeans")
+
+
+def test_a_hostile_filename_is_shown_as_text(page: Page, service: Service, gallery: str) -> None:
+    names = ["<img src=x onerror=alert(1)>", "../../etc/passwd", "a\nb'\"&amp;#?.jpg"]
+    rows = dict(zip(names, people(3).values(), strict=True))
+    service.fill(gallery, rows, images=dict.fromkeys(names, jpeg()))
+    alerts: list[str] = []
+    page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+    page.goto(f"/?gallery={gallery}&q=a+man")
+    expect(results(page)).to_have_count(3)
+    assert sorted(results(page).locator(".name").all_text_contents()) == sorted(names)
+    for image in results(page).get_by_role("img").all():
+        assert image.evaluate("i => i.decode().then(() => i.naturalWidth)") == 40
+    results(page).filter(has_text="<img").get_by_role("img").click()
+    expect(page.get_by_role("dialog").get_by_role("heading")).to_have_text(names[0])
+    assert alerts == []
+
+
+def test_an_image_that_is_not_kept_is_said_so(page: Page, service: Service, gallery: str) -> None:
+    service.fill(gallery, people(1))
+    page.goto(f"/?gallery={gallery}&q=a+man")
+    expect(results(page).locator(".missing")).to_have_count(1)
+
+
+def test_an_empty_gallery_says_how_to_fill_it_and_fills(
+    page: Page, service: Service, gallery: str
+) -> None:
+    page.goto(f"/?gallery={gallery}")
+    expect(message(page)).to_contain_text(f"passerby push FOLDER --gallery {gallery}")
+    search(page)
+    expect(message(page)).to_contain_text("passerby push FOLDER")
+    page.goto(f"/?gallery={gallery}")
+    expect(message(page)).to_be_visible()
+    filled(service, gallery)
+    expect(message(page)).to_be_hidden()
+    search(page)
+    expect(results(page)).to_have_count(5)
+
+
+def test_a_gallery_that_was_refused_says_where_to_look(
+    page: Page, service: Service, gallery: str
+) -> None:
+    with Redis.from_url(service.environment["REDIS_URL"]) as redis:
+        redis.hset(DEAD_LETTER_COUNTS, gallery, 3)
+    page.goto(f"/?gallery={gallery}")
+    expect(message(page)).to_contain_text(f"passerby dead-letters --gallery {gallery}")
+
+
+def test_no_results_offers_to_widen_the_filter(page: Page, service: Service, gallery: str) -> None:
+    filled(service, gallery)
+    page.goto(f"/?gallery={gallery}&q=a+man&camera=nowhere")
+    expect(message(page)).to_contain_text("Nobody at this camera and time")
+    page.get_by_role("button", name="Clear camera and time").click()
+    expect(results(page)).to_have_count(5)
+
+
+def test_a_caption_that_says_nothing_is_explained(
+    page: Page, service: Service, gallery: str
+) -> None:
+    filled(service, gallery)
+    page.goto(f"/?gallery={gallery}&q=zzyzx")
+    expect(message(page)).to_contain_text("known")
+
+
+def test_an_unreachable_service_says_what_to_do_and_is_tried_again(
+    page: Page, service: Service, gallery: str
+) -> None:
+    filled(service, gallery)
+    page.goto(f"/?gallery={gallery}")
+    page.route("**/v1/search", lambda route: route.abort())
+    search(page)
+    expect(message(page)).to_contain_text("cannot be reached")
+    page.unroute("**/v1/search")
+    page.get_by_role("button", name="Try again").click()
+    expect(results(page)).to_have_count(5)
+    expect(message(page)).to_be_hidden()
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(
+    page: Page, service: Service, gallery: str
+) -> None:
+    filled(service, gallery)
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(f"/?gallery={gallery}&q=a+man")
+    expect(results(page)).to_have_count(5)
+
+    def fits() -> bool:
+        width: int = page.evaluate("document.documentElement.scrollWidth")
+        return width <= 360
+
+    assert fits()
+    results(page).first.get_by_role("img").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    expect(page.get_by_role("button", name="Close")).to_be_in_viewport()
+    assert fits()
