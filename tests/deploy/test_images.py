@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import re
-import resource
 import shutil
 import ssl
 import subprocess
@@ -63,11 +62,8 @@ class Tool:
         """As the chart's security contexts say it: nothing writable but /tmp, no privileges."""
         flags = ["--read-only", "--tmpfs=/tmp", "--cap-drop=all", "--network=host"]
         flags.append("--security-opt=no-new-privileges")
-        # Its default is to raise the limits, which not every sandbox allows.
-        for name in ("nofile", "nproc"):
-            _, hard = resource.getrlimit(getattr(resource, f"RLIMIT_{name.upper()}"))
-            limit = hard if 0 < hard < 65536 else 65536
-            flags.append(f"--ulimit={name}={limit}:{limit}")
+        # Their default is to raise the limits, which not every sandbox allows.
+        flags += ["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]
         if self.name == "podman":
             flags.append("--read-only-tmpfs=false")
         return flags
@@ -98,7 +94,7 @@ class Tool:
         try:
             yield container
         finally:
-            print(self("logs", container))
+            subprocess.run([self.name, "logs", container], check=False)  # shown where a test fails
             self("rm", "--force", container)
 
     def config(self, image: str) -> dict[str, object]:
@@ -186,8 +182,8 @@ def test_nothing_that_builds_and_no_cache_is_left(tool: Tool, image: str) -> Non
     assert found == ""
     leftovers = "ls -A /tmp; ls -dA /build /root/.cache /var/cache/apt/* /var/lib/apt/lists/*"
     assert tool.once(image, "sh", "-c", f"({leftovers}) 2>/dev/null || true", user="0") == ""
-    ours = tool.once(image, "sh", "-c", "ls /opt/venv/lib/python3*/site-packages")
-    assert not {"pip", "setuptools", "uv", "pytest", "triton"} & set(ours.split())
+    packages = tool.once(image, "sh", "-c", "ls /opt/venv/lib/python3*/site-packages").split()
+    assert not {"pip", "uv", "pytest", "triton", "grpc_tools"} & set(packages)
 
 
 IMPORT_ALL = """
@@ -195,9 +191,11 @@ import importlib, pathlib, pkgutil, sys
 package = importlib.import_module(sys.argv[1])
 for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
     importlib.import_module(module.name)
-compiled = [m.__cached__ for m in list(sys.modules.values()) if getattr(m, "__cached__", None)]
-missing = [path for path in compiled if path.startswith("/opt") and not pathlib.Path(path).exists()]
-sys.exit(f"not compiled: {missing}" if missing else 0)
+specs = [getattr(module, "__spec__", None) for module in list(sys.modules.values())]
+paths = [str(spec.cached) for spec in specs if spec and spec.has_location and spec.cached]
+missing = [path for path in paths if path.startswith("/opt") and not pathlib.Path(path).exists()]
+print(len(paths), "modules; not compiled:", missing)
+sys.exit(bool(missing) or len(paths) < 100)
 """
 
 
@@ -265,10 +263,11 @@ def test_an_embedder_serves_the_baked_in_model_at_once(tool: Tool, image: str) -
         wait_until(lambda: health(port, ""), f"{image} is ready", timeout_s=120)
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             embedder = embedder_pb2_grpc.EmbedderStub(channel)
+            model = embedder.GetModel(embedder_pb2.GetModelRequest(), timeout=30)
             request = embedder_pb2.EmbedCaptionsRequest(captions=["a woman in a red dress"])
             answer = embedder.EmbedCaptions(request, timeout=30)
-        assert answer.model == "demo"
-        assert answer.results[0].vector
+        assert model.name == "demo"
+        assert len(answer.results[0].vector) == 4 * model.dimension
 
 
 def test_the_containers_together_pass_the_self_test_of_helm(
