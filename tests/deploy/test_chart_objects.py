@@ -11,8 +11,10 @@ import kubernetes_validate
 import pytest
 from kubernetes_validate import utils
 
+from passerby.cluster.job import PushJob, manifest
 from tests.deploy.chart import (
     MATRIX,
+    NAMESPACE,
     SINGLE,
     Object,
     Values,
@@ -143,12 +145,13 @@ def test_every_backend_and_target_that_is_named_exists(values: Values) -> None:
         # A number of pods in the object would be fought over at every upgrade.
         assert "replicas" not in target["spec"]
     for monitor in of_kind(items, "ServiceMonitor"):
-        (service,) = [
-            service
+        scraped = [
+            service["metadata"]["name"]
             for service in of_kind(items, "Service")
             if selects(monitor["spec"]["selector"], service["metadata"].get("labels", {}))
+            and "metrics" in {port["name"] for port in service["spec"]["ports"]}
         ]
-        assert "metrics" in {port["name"] for port in service["spec"]["ports"]}
+        assert len(scraped) == 1
     for stateful in of_kind(items, "StatefulSet"):
         named(items, "Service", stateful["spec"]["serviceName"])
 
@@ -262,3 +265,17 @@ def test_labels_are_what_the_doctor_looks_for(values: Values) -> None:
         item["metadata"].get("labels", {}).get("app.kubernetes.io/component")
         for item in of_kind(items, "Deployment")
     }
+
+
+@every_change
+def test_the_job_of_a_push_is_made_of_the_charts_indexer(values: Values) -> None:
+    indexer = named(objects(values), "Deployment", "passerby-indexer")
+    push = PushJob(["people"], [], gallery="default", workers=2, claim="archive")
+    job = manifest(push, "passerby", NAMESPACE, indexer)
+    assert_valid(json.dumps(job, sort_keys=True))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert "REDIS_URL" in {variable["name"] for variable in container["env"]}
+    if values.get("networkPolicy", {}).get("enabled", True):
+        policy = named(objects(values), "NetworkPolicy", "passerby-push")
+        labels = job["spec"]["template"]["metadata"]["labels"]
+        assert selects(policy["spec"]["podSelector"], labels)

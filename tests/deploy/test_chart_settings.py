@@ -259,9 +259,25 @@ def test_all_pods_are_given_more_time_than_they_may_take_to_drain() -> None:
             assert pod.spec["terminationGracePeriodSeconds"] >= sleep + drain + 5
 
 
-def test_notes_name_the_next_three_commands() -> None:
-    text = files()["passerby/templates/NOTES.txt"]
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("default", "kubectl -n people port-forward service/passerby-query 8080"),
+        ("cpu", "embedder on CPUs"),
+        ("mig", "embedder on 2 x nvidia.com/mig-1g.10gb"),
+        ("ingress-with-tls", "Open https://people.example/"),
+        ("gateway", "Open the page at people.example"),
+        ("load-balancer", "kubectl -n people get service passerby-query"),
+        ("external-redis", "Redis at redis.example:6380"),
+        ("external-milvus", "Milvus at https://milvus.example:443"),
+        ("milvus-cluster", "its own Milvus cluster"),
+        ("redis-without-volume", "a restart loses the queue and the names"),
+        ("no-surge", "searches fail while the embedder loads its model"),
+    ],
+)
+def test_notes_name_the_next_three_commands_for_this_configuration(name: str, said: str) -> None:
+    text = files(SINGLE[name])["passerby/templates/NOTES.txt"]
     assert re.findall(r"^(\d)\. ", text, re.MULTILINE) == ["1", "2", "3"]
     assert "kubectl -n people rollout status deployment/passerby-query" in text
     assert "helm test passerby -n people" in text
-    assert "port-forward service/passerby-query 8080" in text
+    assert said in text
