@@ -1,6 +1,7 @@
 """`python -m deploy.local up|down|demo`: the local stack, behind the Makefile."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -28,6 +29,9 @@ def up(stack: Stack) -> None:
 
 def demo(stack: Stack) -> None:
     """Everything, with a gallery in it and a first search; stops the stack at the end."""
+    # However it is ended, in the background or by its closed terminal: nothing stays behind.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     print("Starting Redis, Milvus, embedder, indexer and query ...")
     try:
         stack.up()

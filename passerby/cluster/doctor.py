@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from passerby.client import Client
 from passerby.cluster.access import Cluster, ClusterError, component
 from passerby.cluster.port_forward import forwarded
@@ -14,6 +17,10 @@ SERVICES = ("embedder", "indexer", "query")
 RUN_ONCE = ("selftest", "push")
 GPUS = "nvidia.com/"
 QUERY_PORT = 50052
+# The services that depend on others, and the ports where they tell their health.
+HEALTH_PORTS = {"indexer": 50053, "query": QUERY_PORT}
+DEPENDENCIES = ("embedder", "milvus", "redis")
+TIMEOUT_S = 10
 # A busy indexer clears this many entries in well under a minute.
 LONG_QUEUE = 1000
 RESTARTS_TO_MENTION = 3
@@ -39,6 +46,7 @@ def examine(cluster: Cluster) -> Iterator[Finding]:
         ("pods", check_pods),
         ("gpu", check_gpu),
         ("redis persistence", check_redis),
+        ("dependencies", check_dependencies),
         ("search", check_search),
     ]
     for name, check in checks:
@@ -214,6 +222,51 @@ def check_redis(cluster: Cluster) -> list[Finding]:
             )
         ]
     return [Finding("redis persistence", "ok", f"{redis.metadata.name} keeps its data in a volume")]
+
+
+def check_dependencies(cluster: Cluster) -> list[Finding]:
+    """Indexer and query say, through a port-forward, what they cannot reach."""
+    findings = []
+    for service, port in HEALTH_PORTS.items():
+        running = [pod for pod in cluster.pods(service) if is_running(pod)]
+        if not running:
+            findings.append(Finding("dependencies", "skipped", f"no pod of {service} runs"))
+            continue
+        with (
+            forwarded(cluster, running[0].metadata.name, port) as address,
+            grpc.insecure_channel(address) as channel,
+        ):
+            try:
+                away = [name for name in DEPENDENCIES if not serves(channel, name)]
+                problem = f"{service} does not reach {', '.join(away)}" if away else ""
+            except grpc.RpcError as error:
+                problem = f"{service} does not tell its health ({error.details()})"
+        name = running[0].metadata.name
+        findings.append(
+            Finding(
+                "dependencies",
+                "failed" if problem else "ok",
+                problem or f"{service} reaches {', '.join(DEPENDENCIES)}",
+                f"`kubectl -n {cluster.namespace} logs {name}` says why; the service goes on by "
+                "itself when what is away comes back"
+                if problem
+                else "",
+            )
+        )
+    return findings
+
+
+def serves(channel: grpc.Channel, dependency: str) -> bool:
+    answer = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]
+        health_pb2.HealthCheckRequest(service=dependency), timeout=TIMEOUT_S
+    )
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def is_running(pod: Any) -> bool:
+    """Its process can be asked, whether it is ready or not."""
+    statuses = pod.status.container_statuses or []
+    return bool(statuses) and all(status.state.running for status in statuses)
 
 
 def check_search(cluster: Cluster) -> list[Finding]:

@@ -4,20 +4,26 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from deploy.local.stack import Stack
 from tests.e2e.kubernetes_api import KubernetesApi, node, pod, serving, workload
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @pytest.fixture
 def api(stack: Stack) -> KubernetesApi:
     """A healthy cluster whose query pods are the running query service."""
     api = KubernetesApi.healthy()
-    api.ports[50052] = stack.ports.query
+    api.ports |= {50052: stack.ports.query, 50053: stack.ports.indexer}
     return api
 
 
@@ -42,7 +48,9 @@ def test_a_healthy_release_passes_with_a_search_through_the_port_forward(
     assert failed(findings) == {}
     searched = [row["detail"] for row in findings if row["check"] == "search"]
     assert any(detail.startswith(f"{people_gallery}: 1200 images") for detail in searched)
-    assert {row["check"] for row in findings} >= {"release", "rollouts", "pods", "gpu", "queue"}
+    assert {row["check"] for row in findings} >= {
+        *("release", "rollouts", "pods", "gpu", "dependencies", "queue"),
+    }
 
 
 def test_the_table_for_people_says_the_same(
@@ -107,7 +115,26 @@ def test_without_leave_to_forward_ports_the_search_fails_with_a_reason(
     with serving(api, tmp_path) as kubeconfig:
         code, findings, _ = doctor(kubeconfig)
     assert code == 1
-    assert list(failed(findings)) == ["search"]
+    assert list(failed(findings)) == ["dependencies", "search"]
+    assert "kubectl auth can-i create pods/portforward" in failed(findings)["search"]["remedy"]
+
+
+def test_what_a_service_cannot_reach_is_named(api: KubernetesApi, tmp_path: Path) -> None:
+    servicer = health.HealthServicer()
+    for name in ("embedder", "milvus", "redis"):
+        away = name == "milvus"
+        servicer.set(name, (NOT_SERVING if away else SERVING))
+    server = grpc.server(ThreadPoolExecutor(2))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    api.ports[50053] = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        with serving(api, tmp_path) as kubeconfig:
+            code, findings, _ = doctor(kubeconfig)
+    finally:
+        server.stop(None).wait()
+    assert code == 1
+    assert failed(findings)["dependencies"]["detail"] == "indexer does not reach milvus"
 
 
 def test_an_unbound_volume_is_found(api: KubernetesApi, tmp_path: Path) -> None:

@@ -27,6 +27,9 @@ SHELL = [
 ]
 PYTHON = [block for language, block in BLOCKS if language == "python"]
 
+# The first test waits for the whole demo: 1,200 people drawn, pushed and indexed.
+pytestmark = pytest.mark.timeout(400)
+
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
@@ -62,7 +65,7 @@ def run_demo(stack: Stack, environment: dict[str, str], output: Path) -> None:
             wait_until(
                 lambda: b"The page:" in output.read_bytes() or demo.poll() is not None,
                 "the page's address",
-                170,
+                300,
             )
             # Ctrl-C reaches make's whole process group; here only what make started is told.
             subprocess.run(["pkill", "-INT", "-P", str(demo.pid)], check=True)
