@@ -175,8 +175,8 @@ def resume(checkpoint: Path, learner: Learner, recipe: Recipe, vocabulary: Vocab
 def _identity_of(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, str]:
     """What a checkpoint must share with the run that goes on from it."""
     return {
-        "recipe": json.dumps(asdict(recipe), sort_keys=True),
         "vocabulary": json.dumps(vocabulary.to_json(), sort_keys=True),
+        "recipe": json.dumps(asdict(recipe), sort_keys=True),
     }
 
 

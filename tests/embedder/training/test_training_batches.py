@@ -87,9 +87,7 @@ def test_an_image_with_one_caption_repeats_it(data: TrainingImages, tiny: Recipe
     assert torch.equal(batch.words[0], batch.words[1])
 
 
-def test_dropped_words_become_unknown_and_padding_stays(
-    data: TrainingImages, tiny: Recipe
-) -> None:
+def test_dropped_words_become_unknown_and_padding_stays(data: TrainingImages, tiny: Recipe) -> None:
     batch = next(batches(data, replace(tiny, word_dropout=0.5), 0))
     exists = torch.arange(batch.words.shape[1]) < batch.lengths[:, None]
     assert (batch.words[~exists] == data.vocabulary.padding).all()

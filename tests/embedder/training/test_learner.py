@@ -1,0 +1,163 @@
+"""One step of learning: rates, average, precision, and a loss that is no number any more."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+
+from services.embedder.dcpl.network import Architecture, Dcpl
+from services.embedder.training.batches import Batch, generator_for
+from services.embedder.training.learner import (
+    Learner,
+    Place,
+    TrainingDiverged,
+    rate_factor,
+    update_average,
+)
+from services.embedder.training.recipe import PAPER, Augmentation, Recipe
+
+PEOPLE = 8
+
+
+def architecture(**changes: object) -> Architecture:
+    small = {"vocabulary_size": 20, "word_dimension": 8, "hidden": 8, "dimension": 16}
+    return Architecture(**small | changes)  # type: ignore[arg-type]
+
+
+def batch_of() -> Batch:
+    """Each person has a colour and words of their own."""
+    generator = torch.Generator().manual_seed(0)
+    colours = torch.randint(256, (PEOPLE, 1, 1, 3), generator=generator, dtype=torch.uint8)
+    return Batch(
+        images=colours.expand(-1, 32, 32, -1),
+        words=torch.randint(2, 20, (PEOPLE, 5), generator=generator),
+        lengths=torch.full((PEOPLE,), 5),
+        identities=torch.arange(PEOPLE),
+    )
+
+
+@pytest.fixture
+def recipe(tiny: Recipe) -> Recipe:
+    return replace(tiny, architecture=architecture(), warmup_epochs=0, schedule="constant")
+
+
+def learner_of(recipe: Recipe, cpu: Place) -> Learner:
+    torch.manual_seed(0)
+    return Learner(Dcpl(recipe.architecture), recipe, PEOPLE, cpu)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("recurrence", ["bidirectional", "forward_twice"])
+def test_repeating_a_batch_is_learnt(
+    recipe: Recipe, cpu: Place, precision: str, recurrence: str
+) -> None:
+    learner = learner_of(
+        replace(
+            recipe,
+            precision=precision,  # type: ignore[arg-type]
+            architecture=architecture(recurrence=recurrence),
+            augmentation=Augmentation(),
+        ),
+        cpu,
+    )
+    losses = [learner.step(batch_of(), 0, generator_for(i)) for i in range(10)]
+    assert losses[0].keys() == {"loss", "cmpm", "cmpc"}
+    assert losses[-1]["loss"] < 0.7 * losses[0]["loss"]
+
+
+@pytest.mark.parametrize(("cmpm", "cmpc"), [(1.0, 0.0), (0.0, 1.0), (2.0, 0.5)])
+def test_each_loss_has_a_switch_and_a_weight(
+    recipe: Recipe, cpu: Place, cmpm: float, cmpc: float
+) -> None:
+    learner = learner_of(replace(recipe, cmpm_weight=cmpm, cmpc_weight=cmpc), cpu)
+    losses = learner.step(batch_of(), 0, generator_for(0))
+    assert losses.keys() == {"loss"} | {n for n, w in (("cmpm", cmpm), ("cmpc", cmpc)) if w}
+    expected = cmpm * losses.get("cmpm", 0) + cmpc * losses.get("cmpc", 0)
+    assert losses["loss"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_loss_that_is_no_number_stops_with_step_and_rate_before_any_weight_changes(
+    recipe: Recipe, cpu: Place
+) -> None:
+    learner = learner_of(replace(recipe, learning_rate=0.01), cpu)
+    learner.step(batch_of(), 0.5, generator_for(0))
+    with torch.no_grad():
+        learner.objective.network.image_projection.bias[0] = float("nan")
+    before = copy.deepcopy(learner.objective.network.image_tower.state_dict())
+    with pytest.raises(
+        TrainingDiverged, match=r"the loss is nan at step 2 \(epoch 1\.50, learning rate 0\.01\)"
+    ):
+        learner.step(batch_of(), 0.5, generator_for(0))
+    for name, weight in learner.objective.network.image_tower.named_parameters():
+        assert torch.equal(weight, before[name]), name
+
+
+def test_the_rate_warms_up_and_falls() -> None:
+    recipe = replace(PAPER, epochs=11, warmup_epochs=1, schedule="cosine")
+    assert rate_factor(recipe, 0.5) == 0.5
+    assert rate_factor(recipe, 1) == 1
+    assert rate_factor(recipe, 6) == pytest.approx(0.5)
+    assert rate_factor(recipe, 11) == 0.01
+    assert rate_factor(PAPER, 50) == 1
+
+
+def test_the_image_tower_has_a_rate_of_its_own(recipe: Recipe, cpu: Place) -> None:
+    learner = learner_of(replace(recipe, tower_rate_factor=0.1, learning_rate=0.002), cpu)
+    learner.step(batch_of(), 0, generator_for(0))
+    tower = {id(weight) for weight in learner.objective.network.image_tower.parameters()}
+    for group in learner.optimizer.param_groups:
+        rate = 0.0002 if id(group["params"][0]) in tower else 0.002
+        assert group["lr"] == pytest.approx(rate)
+        assert all((id(weight) in tower) == (rate == 0.0002) for weight in group["params"])
+
+
+def test_norms_and_biases_do_not_decay(recipe: Recipe, cpu: Place) -> None:
+    for group in learner_of(recipe, cpu).optimizer.param_groups:
+        matrices = {weight.ndim > 1 for weight in group["params"]}
+        assert matrices == {group["weight_decay"] > 0}
+
+
+def test_the_average_follows_the_weights(recipe: Recipe, cpu: Place) -> None:
+    learner = learner_of(replace(recipe, ema_decay=0.9), cpu)
+    start = copy.deepcopy(learner.objective.network.caption_projection.weight)
+    learner.step(batch_of(), 0, generator_for(0))
+    now = learner.objective.network.caption_projection.weight
+    # A young average: after the first step, 2/11 of the old.
+    torch.testing.assert_close(
+        learner.model.caption_projection.weight, start * 2 / 11 + now.detach() * 9 / 11
+    )
+    assert not learner.model.training
+
+
+def test_without_an_average_the_model_is_the_network(recipe: Recipe, cpu: Place) -> None:
+    learner = learner_of(replace(recipe, ema_decay=0.0), cpu)
+    assert learner.model is learner.objective.network
+    assert not learner.model.training
+    learner.step(batch_of(), 0, generator_for(0))
+    assert learner.objective.network.training
+
+
+def test_the_average_keeps_counters_and_averages_statistics() -> None:
+    network = torch.nn.BatchNorm1d(1)
+    average = copy.deepcopy(network)
+    network.running_mean.fill_(1.0)
+    network.num_batches_tracked.fill_(5)
+    update_average(average, network, 0.75)
+    assert average.running_mean.item() == 0.25
+    assert average.num_batches_tracked.item() == 5
+
+
+def test_long_gradients_are_shortened(recipe: Recipe, cpu: Place) -> None:
+    learner = learner_of(replace(recipe, clip_norm=1e-3), cpu)
+    learner.step(batch_of(), 0, generator_for(0))
+    norms = [w.grad.norm() for w in learner.objective.parameters() if w.grad is not None]
+    assert torch.stack(norms).norm().item() == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_fast_convolutions_change_no_weight_and_no_name(recipe: Recipe, cpu: Place) -> None:
+    """bfloat16 on a processor swaps convolutions' classes; the state dict must not notice."""
+    fast = learner_of(replace(recipe, precision="bfloat16"), cpu).objective.state_dict()
+    plain = learner_of(replace(recipe, precision="float32"), cpu).objective.state_dict()
+    assert fast.keys() == plain.keys()
+    assert all(torch.equal(fast[name], plain[name]) for name in fast)

@@ -1,0 +1,170 @@
+"""A run that was cut off goes on as if it had not been; one that does not fit is refused."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from services.embedder.dcpl.model_directory import load_model
+from services.embedder.dcpl.network import Dcpl
+from services.embedder.training.__main__ import main
+from services.embedder.training.checkpoint import UnusableCheckpoint, load_checkpoint
+from services.embedder.training.datasets import Dataset
+from services.embedder.training.learner import Learner, Place, TrainingDiverged
+from services.embedder.training.recipe import Recipe
+from services.embedder.training.train import Epoch, Watch, read_history, train
+
+
+class Interrupted(Exception):
+    pass
+
+
+def losses_of(directory: Path) -> list[dict[str, float]]:
+    return [row["losses"] for row in read_history(directory)]
+
+
+def interrupt_at(step: int) -> Watch:
+    """Raises in the middle of the run, after so many steps."""
+    done = 0
+
+    def count(*_: object) -> None:
+        nonlocal done
+        done += 1
+        if done == step:
+            raise Interrupted
+
+    return Watch(step=count)
+
+
+def test_a_resumed_run_has_the_losses_and_weights_of_an_uninterrupted_one(
+    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+) -> None:
+    recipe = replace(tiny, epochs=3, word_dropout=0.1)
+    train(dataset, recipe, tmp_path / "whole", name="m", place=cpu)
+    with pytest.raises(Interrupted):  # 4 steps an epoch: in the middle of the second
+        train(dataset, recipe, tmp_path / "cut", name="m", place=cpu, watch=interrupt_at(6))
+    torch.manual_seed(99)  # what a new process would have
+    train(dataset, recipe, tmp_path / "cut", name="m", place=cpu)
+    assert losses_of(tmp_path / "cut") == losses_of(tmp_path / "whole")
+    whole = load_checkpoint(tmp_path / "whole" / "checkpoint.pt")["learner"]["objective"]
+    cut = load_checkpoint(tmp_path / "cut" / "checkpoint.pt")["learner"]["objective"]
+    assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_a_finished_run_is_not_trained_again(
+    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+) -> None:
+    recipe = replace(tiny, epochs=1)
+    train(dataset, recipe, tmp_path, name="m", place=cpu)
+    train(dataset, recipe, tmp_path, name="m", place=cpu, watch=interrupt_at(1))
+    assert len(read_history(tmp_path)) == 1
+
+
+def test_a_killed_command_goes_on_from_its_last_checkpoint(drawn: Path, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "services.embedder.training", "train", str(drawn)),
+        *("-o", str(tmp_path), "--preset", "demo", "--epochs", "3", "--batch-size", "16"),
+        *("--image-size", "32", "32", "--device", "cpu", "--threads", "1"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "checkpoint.pt").exists():
+            assert running.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        running.send_signal(signal.SIGKILL)
+    before = len(load_checkpoint(tmp_path / "checkpoint.pt")["progress"]["history"])
+    assert 1 <= before < 3
+    done = CliRunner().invoke(main, command[3:])
+    assert done.exit_code == 0, done.output
+    printed = [line.split()[1] for line in done.output.splitlines() if line.startswith("epoch")]
+    assert printed == [str(number) for number in range(before + 1, 4)]
+    assert [row["number"] for row in read_history(tmp_path)] == [1, 2, 3]
+
+
+def test_another_recipe_is_refused(
+    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+) -> None:
+    train(dataset, replace(tiny, epochs=1), tmp_path, name="m", place=cpu)
+    slower = replace(tiny, epochs=1, learning_rate=1e-5)
+    with pytest.raises(UnusableCheckpoint, match="was made with another recipe; use the same"):
+        train(dataset, slower, tmp_path, name="m", place=cpu)
+    wider = replace(tiny.architecture, hidden=10)
+    with pytest.raises(UnusableCheckpoint, match="another recipe"):
+        train(dataset, replace(tiny, epochs=1, architecture=wider), tmp_path, name="m", place=cpu)
+
+
+def test_another_vocabulary_is_refused(
+    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+) -> None:
+    recipe = replace(tiny, epochs=1)
+    train(dataset, recipe, tmp_path, name="m", place=cpu)
+    renamed = tuple(
+        replace(image, captions=tuple(c.replace("wearing", "in") for c in image.captions))
+        for image in dataset.images
+    )
+    with pytest.raises(UnusableCheckpoint, match="was made with another vocabulary"):
+        train(replace(dataset, images=renamed), recipe, tmp_path, name="m", place=cpu)
+
+
+def test_a_diverging_run_keeps_the_last_good_checkpoint_and_model(
+    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learners: list[Learner] = []
+    initialise = Learner.__init__
+
+    def remember(self: Learner, *arguments: object) -> None:
+        initialise(self, *arguments)  # type: ignore[arg-type]
+        learners.append(self)
+
+    monkeypatch.setattr(Learner, "__init__", remember)
+
+    def spoil(_: Epoch) -> None:
+        with torch.no_grad():
+            learners[0].objective.network.image_projection.weight.fill_(float("inf"))
+
+    with pytest.raises(TrainingDiverged, match=r"at step 5 .*learning rate"):
+        train(dataset, tiny, tmp_path, name="m", place=cpu, watch=Watch(epoch=spoil))
+    kept = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert kept["progress"]["epochs_done"] == 1
+    assert all(w.isfinite().all() for w in kept["learner"]["objective"].values())
+    load_model(tmp_path / "model")
+
+
+def test_training_stops_early_when_validation_does_not_improve(
+    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+) -> None:
+    standing = replace(tiny, epochs=20, patience=2, learning_rate=1e-12, ema_decay=0.0)
+    frozen_statistics = replace(standing, warmup_epochs=0)
+    train(dataset, frozen_statistics, tmp_path, name="m", place=cpu)
+    history = read_history(tmp_path)
+    assert len(history) < 20
+    best = max(row["validation"]["rank_1"] for row in history)
+    first_best = next(r["number"] for r in history if r["validation"]["rank_1"] == best)
+    assert len(history) == first_best + 2
+    _, card = load_model(tmp_path / "model")
+    assert card.metrics["epoch"] == first_best
+
+
+def test_the_model_directory_explains_itself(
+    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+) -> None:
+    recipe = replace(tiny, epochs=1)
+    train(dataset, recipe, tmp_path, name="little", notes="drawings", place=cpu)
+    network, card = load_model(tmp_path / "model")
+    assert isinstance(network, Dcpl)
+    assert (card.name, card.notes) == ("little", "drawings")
+    assert "64 images of 16 people" in card.training_data
+    assert (card.image_height, card.image_width) == (32, 32)
+    assert (
+        json.loads((tmp_path / "history.json").read_text())[0]["validation"]
+        == (card.metrics["validation"])
+    )
+    assert any((tmp_path / "tensorboard").iterdir())
