@@ -8,7 +8,7 @@ import helm_python as helm
 import yaml
 
 from deploy.helm.dependency import NoMilvusChart, fetch, is_there
-from deploy.helm.manifests import PROFILES, manifests, values_of
+from deploy.helm.manifests import HEADER, PROFILES, manifests, values_of
 from deploy.helm.reference import CHART, generated
 
 WARNING = 2
@@ -63,7 +63,7 @@ def write_manifests(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for profile in PROFILES:
         path = folder / f"{profile.stem}.yaml"
-        path.write_text(yaml.safe_dump_all(manifests(CHART, values_of(profile))))
+        path.write_text(HEADER + yaml.safe_dump_all(manifests(CHART, values_of(profile))))
         print(f"wrote {path}")
 
 

@@ -8,6 +8,12 @@ import yaml
 
 PROFILES = sorted((Path(__file__).parent / "profiles").glob("*.yaml"))
 RELEASE = "passerby"
+HEADER = """\
+# The chart rendered for `kubectl apply`. It takes Redis's password from a Secret; make that first:
+#   kubectl create secret generic passerby-redis-password --from-literal=password=...
+# with letters, digits, - and _.
+---
+"""
 
 
 def values_of(profile: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The chart rendered by the real Helm engine, beside a stand-in for the official Milvus chart."""
 
+import atexit
 import functools
 import itertools
 import json
@@ -58,7 +59,9 @@ spec:
 @functools.cache
 def chart_folder() -> Path:
     """A copy of the chart with the stand-in among its charts."""
-    folder = Path(tempfile.mkdtemp(prefix="passerby-chart-")) / "passerby"
+    temporary = Path(tempfile.mkdtemp(prefix="passerby-chart-"))
+    atexit.register(shutil.rmtree, temporary)
+    folder = temporary / "passerby"
     shutil.copytree(CHART, folder, ignore=shutil.ignore_patterns("charts"))
     for name, text in STAND_IN.items():
         path = folder / "charts" / "milvus" / name

@@ -25,7 +25,6 @@ from tests.deploy.chart import (
     Values,
     chart_folder,
     files,
-    merged,
     named,
     objects,
     objects_in,
@@ -340,24 +339,19 @@ def test_alerts_ask_for_what_the_services_measure_and_name_a_chapter() -> None:
         assert f"### {chapter.lower()}" in operations, rule["alert"]
 
 
-def test_operations_names_values_that_exist() -> None:
-    text = (REPOSITORY / "docs" / "operations.md").read_text()
+def test_operations_and_doctor_name_values_and_objects_that_exist() -> None:
+    operations = (REPOSITORY / "docs" / "operations.md").read_text()
+    doctor = (REPOSITORY / "passerby" / "cluster" / "doctor.py").read_text()
     readme = (CHART / "README.md").read_text()
     known = set(re.findall(r"^\| `([\w.]+)`", readme, re.MULTILINE))
-    known |= {
-        f"{place}.{name}"
-        for name, place in re.findall(r"^\| `(\w+)` \| `([\w.]+)` ", readme, re.MULTILINE)
-    }
-    used = re.findall(r"--set(?:-string)? ['\"]?([A-Za-z][\w.]*)=", text)
-    assert len(used) > 10
+    variables = re.findall(r"^\| `(\w+)` \| `([\w.]+)` ", readme, re.MULTILINE)
+    known |= {f"{place}.{variable}" for variable, place in variables}
+    used = re.findall(r"--set ['\"]?([A-Za-z][\w.]*)=", operations + doctor)
+    assert len(used) > 20
     for name in used:
-        fits = any(name == k or name.startswith(f"{k}.") for k in known)
-        assert fits or name.startswith("milvus."), name
-    for kind, name in re.findall(
-        r"\b(deployment|statefulset|service|secret)/(passerby-[a-z-]+)", text
-    ):
-        there = {
-            (item["kind"].lower(), item["metadata"]["name"])
-            for item in objects(merged(SINGLE["default"]))
-        }
-        assert (kind, name) in there
+        assert name in known or name.startswith("milvus."), name
+    there = {(item["kind"].lower(), item["metadata"]["name"]) for item in objects()}
+    kinds = "deployment|statefulset|service|secret"
+    named_there = re.findall(rf"\b({kinds})/(passerby-[a-z-]+)", operations)
+    assert named_there
+    assert set(named_there) <= there
