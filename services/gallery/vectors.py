@@ -30,8 +30,14 @@ _NOT_LOADED = 101
 # Parameters and fields that are wrong: asking again does not help.
 _REFUSED = {*range(1100, 1200), *range(1700, 1800)}
 _PAGE = 10_000
-# The default is two minutes: a restarted Milvus would be found that late.
-_GRPC_OPTIONS = {"grpc.max_reconnect_backoff_ms": 2000}
+_GRPC_OPTIONS = {
+    # The default is two minutes: a restarted Milvus would be found that late.
+    "grpc.max_reconnect_backoff_ms": 2000,
+    # pymilvus pings idle connections every 10 seconds, for which Lite's server cuts them off
+    # ("too many pings"); ours are never idle for long, and calls have deadlines.
+    "grpc.keepalive_permit_without_calls": 0,
+    "grpc.keepalive_time_ms": 300_000,
+}
 # Far below the limit of a message (64 MiB) even with the longest tags.
 _WRITTEN_AT_ONCE = 500
 
@@ -233,7 +239,13 @@ class Vectors:
     def _make(self, collection: str, dimension: int, alias: str) -> None:
         """Each step asks first and tolerates that another process was faster."""
         # Lite lacks a call that the asynchronous client makes after creating an index.
-        client = MilvusClient(self._uri, token=self._token, timeout=self._timeout_s)
+        client = MilvusClient(
+            self._uri,
+            token=self._token,
+            timeout=self._timeout_s,
+            dedicated=True,
+            grpc_options=_GRPC_OPTIONS,
+        )
         try:
             if not client.has_collection(collection):
                 schema = client.create_schema(auto_id=False, enable_dynamic_field=False)

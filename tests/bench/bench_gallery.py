@@ -45,11 +45,11 @@ async def measure(url: str) -> None:
         for start in range(0, NAMES, AT_ONCE):
             await names.claim("people", filenames[start : start + AT_ONCE])
         speed = NAMES / (time.monotonic() - started)
-        used = (await redis.info("memory"))["used_memory"] - before
-        each = used / NAMES
+        each = ((await redis.info("memory"))["used_memory"] - before) / NAMES
+        rest = each - len(filenames[0])
         print(
-            f"names of {what}: {each:.1f} bytes each ({each - len(filenames[0]):.1f} beside the "
-            f"name itself); 100 million: {each * 1e8 / 2**30:.1f} GiB; claimed {speed:.0f} per second"
+            f"names of {what}: {each:.1f} bytes each ({rest:.1f} beside the name itself), "
+            f"100 million in {each * 1e8 / 2**30:.1f} GiB; claimed {speed:.0f} per second"
         )
     plain = (await redis.info("memory"))["used_memory"]
     pipeline = redis.pipeline(transaction=False)

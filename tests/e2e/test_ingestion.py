@@ -23,7 +23,7 @@ from tests.e2e.conftest import (
 
 
 def rows_in_milvus(stack: Stack, gallery: str) -> int:
-    client = MilvusClient(stack.milvus_uri)
+    client = MilvusClient(stack.milvus_uri, dedicated=True)
     try:
         alias = f"gallery_{gallery.replace('-', '_')}"
         answer = client.query(
