@@ -83,6 +83,12 @@ def prepare(dataset: Path) -> None:
     type=click.FloatRange(min=0, max=1),
     help="Share of the learning rate for the image tower; 0.1 suits a pretrained one.",
 )
+@click.option(
+    "--start-from",
+    type=DIRECTORY,
+    help="A finished run of the same data and preset whose weights this one begins with, for "
+    "example to go on with larger images.",
+)
 @click.option("--seed", type=int)
 @click.option("--threads", type=click.IntRange(min=1), help="Processor threads for PyTorch.")
 @HARD
@@ -94,6 +100,7 @@ def train_command(
     name: str | None,
     notes: str,
     tower_weights: str | None,
+    start_from: Path | None,
     hard: Path | None,
     device: str,
     threads: int | None,
@@ -120,6 +127,7 @@ def train_command(
                 name=name or preset,
                 notes=notes,
                 place=place,
+                start=start_from,
                 prepare_network=lambda network: (
                     load_image_tower(network, tower_weights) if tower_weights else None
                 ),

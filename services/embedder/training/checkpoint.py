@@ -35,6 +35,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """Tensors, numbers and text only; a file that holds anything else is refused."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UnusableCheckpoint(f"{path}: no such file; name the folder of a run") from error
     except Exception as error:  # torch raises half a dozen unrelated types for a bad file
         raise UnusableCheckpoint(
             f"{path}: not a checkpoint of this program ({type(error).__name__}); delete it to "

@@ -113,6 +113,15 @@ class Learner:
             "steps": self.steps,
         }
 
+    def load_weights(self, state: dict[str, Any]) -> None:
+        """Begin with another learner's weights, but with an optimiser that knows nothing yet.
+
+        Raises RuntimeError if they are of another architecture or number of identities.
+        """
+        self.objective.load_state_dict(state["objective"])
+        if self.average is not None:
+            self.average.load_state_dict(self.objective.network.state_dict())
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.objective.load_state_dict(state["objective"])
         if self.average is not None:

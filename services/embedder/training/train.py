@@ -80,12 +80,15 @@ def train(
     name: str,
     notes: str = "",
     place: Place,
+    start: Path | None = None,
     prepare_network: Callable[[Dcpl], None] = lambda _: None,
     watch: Watch = Watch(),
 ) -> Path:
     """Train, or go on where the checkpoint in `directory` stands; returns the model directory.
 
     name, notes: for the model's card.
+    start: the directory of a finished run of the same data and architecture, whose weights this
+    one begins with, for example after training on smaller images.
     prepare_network is called once on the fresh network, to load a pretrained tower.
     Raises TrainingDiverged, UnusableCheckpoint and InvalidDataset, whose messages say what to do.
     """
@@ -106,6 +109,8 @@ def train(
     progress = Progress()
     if checkpoint.exists():
         progress = resume(checkpoint, learner, recipe, vocabulary)
+    elif start is not None:
+        begin_with(start / "checkpoint.pt", learner, vocabulary)
 
     while not progress.is_over(recipe):
         number = progress.epochs_done + 1
@@ -172,10 +177,30 @@ def resume(checkpoint: Path, learner: Learner, recipe: Recipe, vocabulary: Vocab
     return Progress(**state["progress"])
 
 
+def begin_with(checkpoint: Path, learner: Learner, vocabulary: Vocabulary) -> None:
+    """Take the weights of another run. Another vocabulary, architecture or data set is refused."""
+    state = load_checkpoint(checkpoint)
+    if state.get("vocabulary") != _in_json(vocabulary):
+        raise UnusableCheckpoint(
+            f"{checkpoint}: has another vocabulary; start from a run on the same data"
+        )
+    try:
+        learner.load_weights(state["learner"])
+    except RuntimeError as error:
+        raise UnusableCheckpoint(
+            f"{checkpoint}: does not fit this architecture or data set; start from a run of the "
+            f"same preset, image tower and data ({error})"
+        ) from error
+
+
+def _in_json(vocabulary: Vocabulary) -> str:
+    return json.dumps(vocabulary.to_json(), sort_keys=True)
+
+
 def _identity_of(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, str]:
     """What a checkpoint must share with the run that goes on from it."""
     return {
-        "vocabulary": json.dumps(vocabulary.to_json(), sort_keys=True),
+        "vocabulary": _in_json(vocabulary),
         "recipe": json.dumps(asdict(recipe), sort_keys=True),
     }
 
@@ -195,7 +220,10 @@ def _card(
         training_data=f"{len(images):,} images of {identities:,} people, the split train of "
         f"{dataset.image_root.resolve().parent.name} (layout: {dataset.name})",
         notes=notes,
-        metrics={"epoch": epoch.number, "validation": epoch.validation},
+        metrics={
+            "epoch": epoch.number,
+            "validation": {name: round(value, 2) for name, value in epoch.validation.items()},
+        },
         architecture=recipe.architecture,
         image_height=recipe.image_height,
         image_width=recipe.image_width,
