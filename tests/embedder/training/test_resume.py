@@ -18,7 +18,7 @@ from services.embedder.training.__main__ import main
 from services.embedder.training.checkpoint import UnusableCheckpoint, load_checkpoint
 from services.embedder.training.datasets import Dataset
 from services.embedder.training.learner import Learner, Place, TrainingDiverged
-from services.embedder.training.recipe import Recipe
+from services.embedder.training.recipe import Augmentation, Recipe
 from services.embedder.training.train import Epoch, Watch, read_history, train
 
 
@@ -168,3 +168,37 @@ def test_the_model_directory_explains_itself(
         == (card.metrics["validation"])
     )
     assert any((tmp_path / "tensorboard").iterdir())
+
+
+def test_a_run_can_begin_with_the_weights_of_another(
+    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+) -> None:
+    recipe = replace(tiny, epochs=1)
+    train(dataset, recipe, tmp_path / "small", name="m", place=cpu)
+    still = replace(
+        recipe, learning_rate=1e-12, warmup_epochs=0, image_height=64, augmentation=Augmentation()
+    )
+    start = tmp_path / "small"
+    train(dataset, still, tmp_path / "large", name="m", place=cpu, start=start)
+    small, large = (
+        load_checkpoint(tmp_path / run / "checkpoint.pt")["learner"]["objective"]
+        for run in ("small", "large")
+    )
+    for name, weight in small.items():
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            torch.testing.assert_close(large[name], weight, msg=name)
+
+
+def test_beginning_with_weights_that_do_not_fit_is_refused(
+    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+) -> None:
+    recipe, start = replace(tiny, epochs=1), tmp_path / "start"
+    train(dataset, recipe, start, name="m", place=cpu)
+    wider = replace(recipe, architecture=replace(tiny.architecture, hidden=10))
+    with pytest.raises(UnusableCheckpoint, match="does not fit this architecture or data set"):
+        train(dataset, wider, tmp_path / "a", name="m", place=cpu, start=start)
+    fewer_words = replace(recipe, minimum_word_count=3)
+    with pytest.raises(UnusableCheckpoint, match="has another vocabulary"):
+        train(dataset, fewer_words, tmp_path / "b", name="m", place=cpu, start=start)
+    with pytest.raises(UnusableCheckpoint, match="no such file; name the folder of a run"):
+        train(dataset, recipe, tmp_path / "c", name="m", place=cpu, start=tmp_path / "gone")
