@@ -22,6 +22,10 @@ from services.runtime.health import Health
 
 log = structlog.get_logger()
 
+# gRPC cancels calls that have arrived but were not taken up yet when its server stops. For this
+# long they are still taken up, while whoever watches the health turns to other replicas.
+LEAVING_S = 0.5
+
 
 async def main(settings: QuerySettings, stop: asyncio.Event) -> None:
     redis = connect_redis(settings.redis_url, settings.redis_timeout_s)
@@ -66,6 +70,7 @@ async def main(settings: QuerySettings, stop: asyncio.Event) -> None:
 
     await stop.wait()
     await health.drain()
+    await asyncio.sleep(LEAVING_S)
     await asyncio.gather(server.stop(settings.drain_s), http.cleanup())
     for probe in probes:
         probe.cancel()

@@ -66,7 +66,7 @@ async def _answer(call: Awaitable[T], version: str) -> T:
                 raise Overloaded(
                     f"the embedder is busy; try again in a moment ({error.details()})"
                 ) from error
-            case grpc.StatusCode.UNAVAILABLE:
+            case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
                 raise Unavailable(
                     f"the embedder cannot be reached; try again in a moment ({error.details()})"
                 ) from error
