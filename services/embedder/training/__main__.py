@@ -117,6 +117,10 @@ def train_command(
     recipe = _recipe(preset, **changes)
     with _explained():
         place = _place(device)
+        if recipe.batch_size % place.ranks:
+            raise click.ClickException(
+                f"--batch-size {recipe.batch_size}: is no multiple of the {place.ranks} processes"
+            )
         data = read_dataset(dataset)
         tests = {"test": data} | ({"hard": read_dataset(hard)} if hard else {})
         with _watch(data, recipe) if place.is_first else nullcontext(Watch()) as watch:
