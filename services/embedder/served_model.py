@@ -85,7 +85,7 @@ class ServedModel:
         )
         self.batchers = (self.images, self.captions)
         # Decoded images are large: no more of them than keep the device busy.
-        self._decoded = asyncio.Semaphore(2 * max_batch + 2)
+        self._decoded = asyncio.Semaphore((device.passes_at_once + 1) * max_batch)
         self.description = embedder_pb2.Model(
             name=card.name,
             version=card.version,

@@ -69,6 +69,11 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
 
 async def serve(settings: EmbedderSettings, stop: asyncio.Event) -> None:
     """Serves until `stop` is set, then finishes what is in hand. Raises CannotStart."""
+    try:
+        torch_device = choose_device(settings.device)
+    except NoSuchDevice as error:
+        raise CannotStart(str(error)) from error
+    device = Device(settings.cores if torch_device.type == "cpu" else 1)
     health = Health(["models"])
     await health.start()
     server = make_server(health, "passerby.v1.Embedder")
@@ -77,10 +82,11 @@ async def serve(settings: EmbedderSettings, stop: asyncio.Event) -> None:
     port = listen(server, settings.host, settings.port)
     await server.start()
     log.info("listening", host=settings.host, port=port)
-    device = Device()
     with ThreadPoolExecutor(settings.cores, "decode") as decoders:
         try:
-            loading = asyncio.get_running_loop().run_in_executor(device.thread, _load, settings)
+            loading = asyncio.get_running_loop().run_in_executor(
+                device.threads, _load, settings, torch_device
+            )
             stopping = asyncio.create_task(stop.wait())
             either: set[asyncio.Future[Any]] = {loading, stopping}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -112,20 +118,18 @@ async def serve(settings: EmbedderSettings, stop: asyncio.Event) -> None:
                     batcher.cancel()
         finally:
             await server.stop(None)
-            device.thread.shutdown()
+            device.threads.shutdown()
 
 
-def _load(settings: EmbedderSettings) -> list[tuple[ModelCard, Encoder]]:
-    torch.set_num_threads(settings.cores)
+def _load(settings: EmbedderSettings, device: torch.device) -> list[tuple[ModelCard, Encoder]]:
     try:
-        device = choose_device(settings.device)
         precision = choose_precision(settings.precision, device)
         loaded = []
         for directory in settings.models:
             card, encoder = load_encoder(directory, device, precision)
             log.info("model_loaded", name=card.name, version=card.version, device=str(device))
             loaded.append((card, encoder))
-    except (NoSuchDevice, InvalidModel, ArithmeticError) as error:
+    except (InvalidModel, ArithmeticError) as error:
         raise CannotStart(str(error)) from error
     return loaded
 

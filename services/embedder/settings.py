@@ -47,7 +47,7 @@ class EmbedderSettings(ServiceSettings):
         0,
         ge=0,
         le=1024,
-        description="CPU threads for the forward pass, and as many for decoding; "
+        description="CPU threads for forward passes, and as many for decoding; "
         "0 takes every core that the process may use",
     )
 
