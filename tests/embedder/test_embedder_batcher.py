@@ -1,0 +1,203 @@
+"""Dynamic batching: what shares a forward pass, and that every waiter gets an answer."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from services.embedder.batcher import Batcher, Device, ForwardFailed
+from services.runtime.errors import InvalidRequest, Overloaded
+
+Vectors = NDArray[np.float32]
+
+
+class Network:
+    """Numbers become vectors (number, its square); keeps the batches; can be held and broken."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.entered = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+        self.fail_with: Exception | None = None
+        self.memory = 1000
+
+    def forward(self, numbers: Sequence[int]) -> Vectors:
+        self.entered.set()
+        assert self.go_on.wait(10)
+        self.batches.append(list(numbers))
+        if self.fail_with:
+            raise self.fail_with
+        if len(numbers) > self.memory:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return np.array([(n, n * n) for n in numbers], np.float32)
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+Make = Callable[..., Batcher[int]]
+
+
+@pytest.fixture
+async def make(network: Network) -> AsyncIterator[Make]:
+    device, running = Device(1), []
+
+    def make_batcher(**settings: object) -> Batcher[int]:
+        options = {"max_batch": 4, "max_queue": 100} | settings
+        batcher = Batcher[int](network.forward, device, "tiny", "images", **options)
+        running.append(asyncio.create_task(batcher.run()))
+        return batcher
+
+    yield make_batcher
+    network.go_on.set()
+    for task in running:
+        task.cancel()
+    device.threads.shutdown()
+
+
+async def hold(network: Network, batcher: Batcher[int]) -> asyncio.Task[Vectors]:
+    """Keeps the device busy with the number 0 until `go_on` is set."""
+    network.go_on.clear()
+    held = asyncio.create_task(batcher.embed(0))
+    await asyncio.to_thread(network.entered.wait, 10)
+    return held
+
+
+async def queued(batcher: Batcher[int], *numbers: int) -> list[asyncio.Task[Vectors]]:
+    tasks = [asyncio.create_task(batcher.embed(number)) for number in numbers]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_what_waits_while_the_device_is_busy_shares_the_next_pass(
+    network: Network, make: Make
+) -> None:
+    batcher = make(max_batch=4)
+    held = await hold(network, batcher)
+    tasks = await queued(batcher, 1, 2, 3, 4, 5, 6)
+    network.go_on.set()
+    vectors = await asyncio.gather(held, *tasks)
+    assert network.batches == [[0], [1, 2, 3, 4], [5, 6]]
+    assert [vector.tolist() for vector in vectors] == [[n, n * n] for n in range(7)]
+
+
+async def test_items_whose_caller_has_gone_never_reach_the_device(
+    network: Network, make: Make
+) -> None:
+    batcher = make()
+    held = await hold(network, batcher)
+    gone, kept = await queued(batcher, 1, 2)
+    gone.cancel()
+    network.go_on.set()
+    await asyncio.gather(held, kept)
+    assert network.batches == [[0], [2]]
+
+
+async def test_a_queue_of_only_abandoned_items_does_not_stop_the_batcher(
+    network: Network, make: Make
+) -> None:
+    batcher = make()
+    held = await hold(network, batcher)
+    for task in await queued(batcher, 1, 2, 3):
+        task.cancel()
+    network.go_on.set()
+    await held
+    assert (await batcher.embed(4)).tolist() == [4, 16]
+    assert network.batches == [[0], [4]]
+
+
+async def test_a_failing_pass_answers_every_waiter_and_the_next_one_succeeds(
+    network: Network, make: Make
+) -> None:
+    batcher = make()
+    held = await hold(network, batcher)
+    tasks = await queued(batcher, 1, 2, 3)
+    network.fail_with = RuntimeError("device-side assert")
+    network.go_on.set()
+    answers = await asyncio.gather(held, *tasks, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ForwardFailed] * 4
+    assert "RuntimeError" in str(answers[1])
+    network.fail_with = None
+    assert (await batcher.embed(5)).tolist() == [5, 25]
+
+
+async def test_out_of_memory_halves_the_batch_and_keeps_it_small(
+    network: Network, make: Make
+) -> None:
+    batcher = make(max_batch=8)
+    network.memory = 3
+    held = await hold(network, batcher)
+    tasks = await queued(batcher, *range(1, 9))
+    network.go_on.set()
+    vectors = await asyncio.gather(held, *tasks)
+    assert [vector.tolist() for vector in vectors] == [[n, n * n] for n in range(9)]
+    network.batches.clear()
+    await asyncio.gather(*await queued(batcher, *range(6)))
+    assert max(map(len, network.batches)) <= 3
+
+
+async def test_an_item_that_does_not_fit_alone_is_an_error(network: Network, make: Make) -> None:
+    network.memory = 0
+    with pytest.raises(ForwardFailed, match="OutOfMemoryError"):
+        await make().embed(1)
+
+
+async def test_items_of_different_classes_do_not_share_a_pass_and_the_oldest_goes_first(
+    network: Network, make: Make
+) -> None:
+    batcher = make(size_class=lambda number: number // 100)
+    held = await hold(network, batcher)
+    tasks = await queued(batcher, 501, 1, 2, 502, 3)
+    network.go_on.set()
+    await asyncio.gather(held, *tasks)
+    assert network.batches == [[0], [501, 502], [1, 2, 3]]
+
+
+async def test_two_batchers_take_turns_on_one_device(network: Network, make: Make) -> None:
+    busy, other = make(max_batch=1), make(max_batch=1)
+    held = await hold(network, busy)
+    tasks = [*await queued(busy, 1, 2, 3, 4), *await queued(other, 9)]
+    network.go_on.set()
+    await asyncio.gather(held, *tasks)
+    assert network.batches.index([9]) <= 2
+
+
+async def test_each_thread_of_the_device_computes_a_batch_of_its_own(network: Network) -> None:
+    device = Device(2)
+    together = threading.Barrier(2)
+
+    def forward(numbers: Sequence[int]) -> Vectors:
+        together.wait(10)
+        return network.forward(numbers)
+
+    batcher = Batcher[int](forward, device, "tiny", "images", max_batch=1, max_queue=10)
+    running = asyncio.create_task(batcher.run())
+    vectors = await asyncio.gather(*(batcher.embed(number) for number in (1, 2, 3, 4)))
+    assert [vector.tolist() for vector in vectors] == [[n, n * n] for n in (1, 2, 3, 4)]
+    running.cancel()
+    device.threads.shutdown()
+
+
+async def test_a_full_queue_is_overloaded_until_there_is_room_again(make: Make) -> None:
+    batcher = make(max_queue=10)
+    with batcher.admit(6):
+        refused = pytest.raises(Overloaded, match=r"6 are in hand for tiny and 5 more exceed 10")
+        with refused, batcher.admit(5):
+            pass
+        with batcher.admit(4):
+            pass
+    with batcher.admit(10):
+        pass
+
+
+async def test_a_request_that_can_never_fit_is_told_to_be_split(make: Make) -> None:
+    refused = pytest.raises(InvalidRequest, match=r"11 in one request .* 10.* split")
+    with refused, make(max_queue=10).admit(11):
+        pass

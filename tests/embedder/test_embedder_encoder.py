@@ -1,0 +1,70 @@
+"""The fast forward gives the plain network's vectors, on every tower and in any batch."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from services.embedder.dcpl.network import IMAGE_TOWERS
+from services.embedder.encoder import Encoder, NoSuchDevice, choose_device, choose_precision
+from tests.embedder.conftest import Bare, random_network, random_pixels
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CPU = torch.device("cpu")
+PRECISIONS = {torch.float32: 0.99999, torch.bfloat16: 0.9999}
+
+
+@pytest.mark.parametrize("image_tower", IMAGE_TOWERS)
+def test_images_become_the_plain_networks_vectors_in_any_batch(image_tower: str) -> None:
+    network, card = random_network(image_tower)
+    images = [random_pixels(seed) for seed in range(3)]
+    bare = Bare(copy.deepcopy(network), card)
+    expected = np.stack([bare.image(pixels) for pixels in images])
+    for precision, least in PRECISIONS.items():
+        encoder = Encoder(copy.deepcopy(network), card, CPU, precision)
+        alone = np.concatenate([encoder.encode_images([pixels]) for pixels in images])
+        for vectors in (encoder.encode_images(images), alone):
+            assert vectors.dtype == np.float32
+            assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+            assert (vectors * expected).sum(axis=1).min() > least
+
+
+@pytest.mark.parametrize("precision", PRECISIONS, ids=str)
+def test_a_captions_vector_does_not_depend_on_its_batch(precision: torch.dtype) -> None:
+    network, card = random_network()
+    bare = Bare(*random_network())
+    encoder = Encoder(network, card, CPU, precision)
+    captions = ["a", "a woman in a red dress", "man " * 60, "the blue coat with a green bag"]
+    words = [card.vocabulary.encode(caption) for caption in captions]
+    expected = np.stack([bare.caption(caption) for caption in captions])
+    for vectors in (
+        encoder.encode_captions(words),
+        encoder.encode_captions(words[::-1])[::-1],
+        np.concatenate([encoder.encode_captions([one]) for one in words]),
+    ):
+        assert (vectors * expected).sum(axis=1).min() > PRECISIONS[precision]
+
+
+def test_vectors_that_are_not_finite_are_an_error_and_never_an_answer() -> None:
+    network, card = random_network()
+    network.image_projection.bias.data[3] = float("nan")
+    encoder = Encoder(network, card, CPU, torch.float32)
+    with pytest.raises(ArithmeticError, match="not finite"):
+        encoder.encode_images([random_pixels(0)])
+
+
+def test_a_device_that_is_not_there_is_said_plainly() -> None:
+    count = torch.cuda.device_count()
+    with pytest.raises(NoSuchDevice, match=rf"EMBEDDER_DEVICE=cuda:{count}: .*auto or cpu"):
+        choose_device(f"cuda:{count}")
+
+
+def test_cpu_is_the_cpu_even_beside_a_gpu() -> None:
+    assert choose_device("cpu") == CPU
+
+
+def test_a_precision_that_was_asked_for_is_taken() -> None:
+    assert choose_precision("float32", CPU) == torch.float32
+    assert choose_precision("bfloat16", CPU) == torch.bfloat16
