@@ -116,11 +116,7 @@ def train_command(
         torch.set_num_threads(threads)
     recipe = _recipe(preset, **changes)
     with _explained():
-        place = _place(device)
-        if recipe.batch_size % place.ranks:
-            raise click.ClickException(
-                f"--batch-size {recipe.batch_size}: is no multiple of the {place.ranks} processes"
-            )
+        place = _place(device, recipe.batch_size)
         data = read_dataset(dataset)
         tests = {"test": data} | ({"hard": read_dataset(hard)} if hard else {})
         with _watch(data, recipe) if place.is_first else nullcontext(Watch()) as watch:
@@ -229,11 +225,15 @@ def _device(wanted: str) -> torch.device:
     return torch.device(wanted)
 
 
-def _place(wanted: str) -> Place:
-    """Under torchrun the place among its processes, else alone."""
+def _place(wanted: str, batch_size: int) -> Place:
+    """Under torchrun the place among its processes, which divide each batch; else alone."""
     device, ranks = _device(wanted), int(os.environ.get("WORLD_SIZE", "1"))
     if ranks == 1:
         return Place(device)
+    if batch_size % ranks:
+        raise click.ClickException(
+            f"--batch-size {batch_size}: is no multiple of the {ranks} processes"
+        )
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)

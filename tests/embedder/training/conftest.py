@@ -21,6 +21,7 @@ TINY = replace(
     image_width=32,
     epochs=2,
     batch_size=16,
+    captions_per_image=2,
     minimum_word_count=1,
     patience=0,
 )

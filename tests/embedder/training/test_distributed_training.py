@@ -71,7 +71,7 @@ def gradients(rank: int = 0, ranks: int = 1) -> dict[str, torch.Tensor]:
     return found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def torchrun() -> list[str]:
     return [
         *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),

@@ -126,6 +126,15 @@ def test_cuda_that_is_not_there_is_said(drawn: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_batch_that_processes_cannot_divide_evenly_is_said(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as torchrun --nproc-per-node 2 sets it
+    result = run("train", drawn, "-o", tmp_path / "run", *SMALL, "--batch-size", "15")
+    assert result.exit_code == 1
+    assert "--batch-size 15: is no multiple of the 2 processes" in result.output
+
+
 def test_a_folder_without_a_data_set_is_said(tmp_path: Path) -> None:
     result = run("train", tmp_path, "-o", tmp_path / "run", *SMALL)
     assert result.exit_code == 1
