@@ -35,7 +35,8 @@ def run(
     try:
         values = load(settings)
     except InvalidSetting as error:
-        sys.exit(f"{service}: cannot start\n{error}")
+        print(f"{service}: cannot start\n{error}", file=sys.stderr)  # noqa: T201 - no log yet
+        sys.exit(2)
     logs.configure(service, values.log_level, values.log_format)
     log.info("starting", **shown(values))
     try:

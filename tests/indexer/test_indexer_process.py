@@ -116,7 +116,7 @@ def test_a_wrong_setting_stops_the_start_and_is_named(
         text=True,
         timeout=60,
     )
-    assert started.returncode != 0
+    assert started.returncode == 2
     assert variable in started.stderr
     assert value in started.stderr
     assert allowed in started.stderr

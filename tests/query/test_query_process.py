@@ -153,7 +153,7 @@ def test_wrong_settings_stop_the_start_and_are_named() -> None:
         text=True,
         timeout=60,
     )
-    assert done.returncode != 0
+    assert done.returncode == 2
     for variable, value in wrong.items():
         assert f"{variable}={value!r}" in done.stderr
 
