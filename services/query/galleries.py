@@ -60,6 +60,9 @@ async def _delete_all(stores: Stores, gallery: str, ids: Sequence[int]) -> int:
 async def _delete_page(stores: Stores, gallery: str, ids: Sequence[int]) -> int:
     deleted = await stores.vectors.delete(gallery, ids)
     await stores.names.forget(gallery, ids)
+    # An image that was pushed in between has its vector written and its name taken: it counts as
+    # pushed before the deletion, and nothing of it may stay.
+    await stores.vectors.delete(gallery, ids)
     if stores.images:
         await stores.images.remove(gallery, ids)
     return deleted
