@@ -95,8 +95,9 @@ class Vectors:
         # Lite serialises writers to one collection badly, and so it is done here.
         self._writers: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._prepared: set[str] = set()
-        # Gallery -> version that its alias had when last seen.
-        self._serving: dict[str, str] = {}
+        self._switching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # Collection -> ids that it lacked, when last compared, to take a gallery over.
+        self._missing: dict[str, list[int]] = {}
 
     async def close(self) -> None:
         await self._client.close()
@@ -124,8 +125,8 @@ class Vectors:
     async def upsert(self, gallery: str, version: str, rows: Sequence[Row]) -> None:
         """Writes the rows; an id that is there already is replaced. Searches see them from then on.
 
-        When the gallery is served from another version's collection and this one now holds at
-        least as many images, the gallery is switched to this one.
+        When the gallery is served from another version's collection and this one now holds all
+        of its images, the gallery is switched to this one.
         """
         await self.prepare(gallery, version, len(rows[0].vector))
         collection = _collection(gallery, version)
@@ -139,8 +140,7 @@ class Vectors:
             # (Strong) would cost each of them up to a tick of Milvus' clock (200 ms). It is the
             # writer who waits that long, until a server has the last of these rows at hand.
             await self._ids(collection, ids_in([rows[-1].id]), 1)
-            if self._serving.get(gallery) != version:
-                await self._switch(gallery, version)
+            await self._switch(gallery, version)
         except NotFound as error:
             self._prepared.discard(collection)
             raise Unavailable(f"{collection} was dropped; it is made again") from error
@@ -192,20 +192,9 @@ class Vectors:
             deleted += len(there)
         return deleted
 
-    async def ids_matching(self, gallery: str, expression: str) -> AsyncIterator[list[int]]:
+    def ids_matching(self, gallery: str, expression: str) -> AsyncIterator[list[int]]:
         """All ids that the expression matches, in pages."""
-        # No server promises an order of rows and each cuts long answers off. Ids are hashes, so
-        # halving their range until the answers are whole gives even pages anywhere.
-        ranges = [(0, 2**63 - 1)]
-        while ranges:
-            low, high = ranges.pop()
-            page = await self._ids(_alias(gallery), both(expression, id_range(low, high)), _PAGE)
-            if len(page) < _PAGE:
-                if page:
-                    yield page
-            else:
-                middle = (low + high) // 2
-                ranges += [(low, middle), (middle, high)]
+        return self._pages(_alias(gallery), expression)
 
     async def count(self, gallery: str) -> int:
         """Images that a search can find, counted now and not estimated."""
@@ -279,26 +268,62 @@ class Vectors:
             client.close()
 
     async def _switch(self, gallery: str, version: str) -> None:
-        serving = await self.model_version(gallery)
-        if serving != version:
-            mine = await self._count(_collection(gallery, version))
-            theirs = await self._count(_collection(gallery, serving))
-            if mine < theirs:
-                log.info(
-                    "another_model_serves",
-                    gallery=gallery,
-                    serving=serving,
-                    images=theirs,
-                    indexing=version,
-                    indexed=mine,
+        """Has the gallery served from this version's collection as soon as no image is lost by it.
+
+        Asked each time, because processes that embed with different models may switch in turns.
+        """
+        new = _collection(gallery, version)
+        async with self._switching[gallery]:
+            serving = await self.model_version(gallery)
+            if serving == version:
+                return
+            old = _collection(gallery, serving)
+            indexed, images = await self._count(new), await self._count(old)
+            event = log.bind(gallery=gallery, serving=serving, indexing=version)
+            if indexed < images:
+                event.info("another_model_serves", images=images, indexed=indexed)
+                return
+            missing = self._missing[new] = await self._first_missing(new, old)
+            if missing:
+                event.info(
+                    "another_model_serves", missing_at_least=len(missing), for_example=missing[0]
                 )
                 return
             with self._errors(f"switch gallery {gallery} to model {version}"):
-                await self._client.alter_alias(
-                    _collection(gallery, version), _alias(gallery), timeout=self._timeout_s
-                )
-            log.info("gallery_switched", gallery=gallery, was=serving, now=version, images=mine)
-        self._serving[gallery] = version
+                await self._client.alter_alias(new, _alias(gallery), timeout=self._timeout_s)
+            log.info("gallery_switched", gallery=gallery, was=serving, now=version, images=indexed)
+
+    async def _first_missing(self, new: str, old: str) -> list[int]:
+        """Some ids that `old` has and `new` has not; none if `new` has them all."""
+        # All are compared only when those have come that were missing last, so rarely.
+        before = self._missing.get(new)
+        if before:
+            missing = await self._lacking(new, await self._ids(old, ids_in(before), len(before)))
+            if missing:
+                return missing
+        async for page in self._pages(old):
+            missing = await self._lacking(new, page)
+            if missing:
+                return missing
+        return []
+
+    async def _lacking(self, collection: str, ids: list[int]) -> list[int]:
+        there = set(await self._ids(collection, ids_in(ids), len(ids))) if ids else set()
+        return [id_ for id_ in ids if id_ not in there]
+
+    async def _pages(self, collection: str, expression: str = "") -> AsyncIterator[list[int]]:
+        # No server promises an order of rows and each cuts long answers off. Ids are hashes, so
+        # halving their range until the answers are whole gives even pages anywhere.
+        ranges = [(0, 2**63 - 1)]
+        while ranges:
+            low, high = ranges.pop()
+            page = await self._ids(collection, both(expression, id_range(low, high)), _PAGE)
+            if len(page) < _PAGE:
+                if page:
+                    yield page
+            else:
+                middle = (low + high) // 2
+                ranges += [(low, middle), (middle, high)]
 
     async def _collections(self, gallery: str) -> list[str]:
         with self._errors("list collections"):

@@ -1,6 +1,7 @@
 """Vectors on a real Milvus: seen once written, once each, in their gallery, by their model."""
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def direction(number: int, dimension: int = 8) -> NDArray[np.float32]:
     return vector / np.linalg.norm(vector)
 
 
-def rows(ids: range) -> list[Row]:
+def rows(ids: Iterable[int]) -> list[Row]:
     return [Row(id_, direction(id_)) for id_ in ids]
 
 
@@ -118,6 +119,53 @@ async def test_a_new_model_is_filled_beside_the_old_one_and_then_switched_in(
     assert await vectors.model_version("people") == "new"
     assert await vectors.delete("people", [4, 10]) == 2
     assert await vectors.count("people") == 9
+    await other.close()
+
+
+def rows_of_new_model(ids: Iterable[int]) -> list[Row]:
+    return [Row(id_, direction(id_, 16)) for id_ in ids]
+
+
+async def test_new_images_alone_never_switch_the_old_ones_out(
+    vectors: Vectors, milvus_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await vectors.upsert("people", "old", rows(range(0, 2**62, 2**57)))
+    monkeypatch.setattr(module, "_PAGE", 10)
+    for start in range(0, 60, 20):
+        await vectors.upsert("people", "new", rows_of_new_model(range(1 + start, 21 + start)))
+    assert await vectors.model_version("people") == "old"
+    again = list(range(0, 2**62, 2**57))
+    for part in (again[:20], again[20:31]):
+        await vectors.upsert("people", "new", rows_of_new_model(part))
+        assert await vectors.model_version("people") == "old"
+    restarted = Vectors(milvus_uri)
+    await restarted.upsert("people", "new", rows_of_new_model(again[:1]))
+    assert await vectors.model_version("people") == "old"
+    await restarted.upsert("people", "new", rows_of_new_model(again[31:]))
+    assert await vectors.model_version("people") == "new"
+    assert await vectors.count("people") == 92
+    await restarted.close()
+
+
+async def test_an_image_that_is_deleted_is_not_waited_for(vectors: Vectors) -> None:
+    await vectors.upsert("people", "old", rows(range(3)))
+    await vectors.upsert("people", "new", rows_of_new_model(range(1, 6)))
+    assert await vectors.model_version("people") == "old"
+    await vectors.delete("people", [0])
+    await vectors.upsert("people", "new", rows_of_new_model(range(1, 2)))
+    assert await vectors.model_version("people") == "new"
+
+
+async def test_processes_with_different_models_never_hide_an_image_from_each_other(
+    vectors: Vectors, milvus_uri: str
+) -> None:
+    other = Vectors(milvus_uri)
+    await vectors.upsert("people", "old", rows(range(3)))
+    await other.upsert("people", "new", rows_of_new_model(range(3)))
+    await vectors.upsert("people", "old", rows(range(4)))
+    assert (await vectors.model_version("people"), await vectors.count("people")) == ("old", 4)
+    await other.upsert("people", "new", rows_of_new_model(range(5)))
+    assert (await vectors.model_version("people"), await vectors.count("people")) == ("new", 5)
     await other.close()
 
 
