@@ -54,7 +54,7 @@ images: ## Build the services' images (TAG, REGISTRY, BASE) with docker, podman 
 	$(call build,embedder,-cpu,--build-arg TORCH_BACKEND=$(TORCH_CPU))
 
 test-images: $(VENV)/dev ## Build the images and run them as Kubernetes would, with docker or podman
-	@python -m pytest -m images tests/deploy/test_images.py
+	@python -m pytest -m images tests/deploy/test_container_images.py
 
 chart: $(VENV)/dev ## Generate the chart's tables and schema, lint it and render every profile
 	@python -m deploy.helm generate && python -m deploy.helm check
