@@ -16,7 +16,7 @@ from passerby.contract import (
 )
 from passerby.v1.queue_pb2 import Image, ImageBatch
 from services.gallery.filters import stored_key
-from services.gallery.vectors import MAX_CAMERA_BYTES, MAX_TAGS_BYTES
+from services.gallery.model_versions import MAX_CAMERA_BYTES, MAX_TAGS_BYTES
 from services.runtime.health import first_line
 
 # From the year 1 to 9999, all that a Timestamp may be.

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from pymilvus import MilvusClient
 
+from services.gallery import milvus_connection
 from services.gallery import vectors as module
 from services.gallery.vectors import Match, Row, Vectors
 from services.indexer.patience import patiently
@@ -81,7 +82,7 @@ async def test_all_matching_ids_come_in_pages(
 ) -> None:
     spread = [Row(id_ << 55, direction(id_), camera="ab"[id_ % 2]) for id_ in range(100)]
     await vectors.upsert("people", "v1", spread)
-    monkeypatch.setattr(module, "_PAGE", 10)
+    monkeypatch.setattr(milvus_connection, "PAGE", 10)
     pages = [page async for page in vectors.ids_matching("people", 'camera == "a"')]
     assert sorted(id_ for page in pages for id_ in page) == [
         row.id for row in spread if row.camera == "a"
@@ -130,7 +131,7 @@ async def test_new_images_alone_never_switch_the_old_ones_out(
     vectors: Vectors, milvus_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await vectors.upsert("people", "old", rows(range(0, 2**62, 2**57)))
-    monkeypatch.setattr(module, "_PAGE", 10)
+    monkeypatch.setattr(milvus_connection, "PAGE", 10)
     for start in range(0, 60, 20):
         await vectors.upsert("people", "new", rows_of_new_model(range(1 + start, 21 + start)))
     assert await vectors.model_version("people") == "old"

@@ -11,9 +11,10 @@ from redis.asyncio import Redis
 
 from passerby.contract import CONSUMER_GROUP, INGEST_STREAM
 from passerby.v1.queue_pb2 import ImageBatch
+from services.gallery.milvus_connection import MilvusRefused
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect as connect_redis
-from services.gallery.vectors import MilvusRefused, Vectors
+from services.gallery.vectors import Vectors
 from services.indexer.consumer import Consumer
 from services.indexer.embedding import Embedder, Embedding
 from services.indexer.entries import read_entry

@@ -156,7 +156,6 @@ class Service:
                 kept = dict(zip(rows, ids, strict=True))
                 store = Images(self.environment["IMAGES_URI"])
                 await store.put(gallery, {kept[name]: data for name, data in images.items()})
-            await vectors.prepare(gallery, self.version, DIMENSION)
             await vectors.upsert(
                 gallery,
                 self.version,
