@@ -1,4 +1,4 @@
-"""What the Dockerfiles promise, read off their text; test_container_images.py builds and runs them."""
+"""What the Dockerfiles promise, read off their text; others build and run them."""
 
 import json
 import re
