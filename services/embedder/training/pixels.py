@@ -21,7 +21,8 @@ def decoded(
     """The images as (images, height, width, 3) uint8, mapped from a file below `cache`.
 
     The same images at the same size are decoded once; the operating system keeps in memory
-    what fits. Raises InvalidDataset naming the first image that cannot be read.
+    what fits. Raises InvalidDataset naming the first image that cannot be read, and OSError
+    where there is no room for them.
     """
     key = hashlib.sha256(f"{dataset.image_root.resolve()} {height} {width}".encode())
     for image in images:
@@ -33,6 +34,10 @@ def decoded(
         try:
             _decode_into(partial, dataset, images, height, width)
             partial.replace(path)
+        except OSError as error:
+            needed = len(images) * height * width * 3
+            reason = f"{error.strerror}; the decoded images need {needed:,} bytes here"
+            raise OSError(error.errno, reason, str(cache)) from error
         finally:
             partial.unlink(missing_ok=True)
     array: Pixels = np.load(path, mmap_mode="r")
@@ -45,6 +50,9 @@ def _decode_into(
     array = np.lib.format.open_memmap(
         path, mode="w+", dtype=np.uint8, shape=(len(images), height, width, 3)
     )
+    with path.open("r+b") as file:
+        # A full disk is an error here; while the mapped file is filled it would kill the process.
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
     def fill(row: int) -> None:
         file = dataset.image_root / images[row].file

@@ -1,5 +1,6 @@
 """Embedding a split and measuring in it: the same figures whatever the batch size."""
 
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from services.embedder.dcpl.vocabulary import Vocabulary
 from services.embedder.training.conclude import summary
 from services.embedder.training.datasets import Dataset, InvalidDataset
 from services.embedder.training.evaluate import EmbeddedSplit, evaluate, evaluate_split
+from services.embedder.training.pixels import decoded
 
 
 @pytest.fixture(scope="module")
@@ -132,4 +134,15 @@ def test_an_image_that_cannot_be_read_is_named(
             width=32,
             cache=tmp_path,
         )
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_room_for_decoded_images_is_said(dataset: Dataset, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="the decoded images need 24,576 bytes here"):
+            decoded(dataset, dataset.split("test"), height=32, width=32, cache=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
