@@ -107,10 +107,17 @@ def _rows(card: ModelCard) -> list[tuple[str, object]]:
         ("image size", f"{card.image_height} x {card.image_width} (height x width)"),
         ("vocabulary", f"{len(card.vocabulary.words)} words"),
         ("trained on", card.training_data),
-        *((f"  {name}", value) for name, value in card.metrics.items()),
+        *((f"  {name}", _figures(value)) for name, value in card.metrics.items()),
         ("licence", card.licence or "not stated"),
         *([("notes", card.notes)] if card.notes else []),
     ]
+
+
+def _figures(value: object) -> object:
+    """A metric as the card has it; several together as "rank_1 50.33, rank_5 79.08"."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {figure}" for name, figure in value.items())
+    return value
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def model(tmp_path: Path) -> Path:
     card = ModelCard(
         name="small",
         training_data="drawings",
-        metrics={"rank_1": 12.5},
+        metrics={"rank_1": 12.5, "hard": {"rank_1": 3.5, "queries": 8}},
         architecture=architecture,
         image_height=64,
         image_width=32,
@@ -88,8 +88,9 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_show_prints_the_card(model: Path) -> None:
     shown = run("show", model)
     assert shown.exit_code == 0
-    for expected in ("small", load_card(model).version, "drawings", "rank_1", "12.5", "4 words"):
+    for expected in ("small", load_card(model).version, "drawings", "12.5", "4 words"):
         assert expected in shown.output
+    assert "rank_1 3.5, queries 8" in shown.output
 
 
 def test_verify_finds_a_flipped_bit(model: Path) -> None:
