@@ -25,7 +25,6 @@ ARMS = {
         RECOMMENDED, architecture=replace(RECOMMENDED.architecture, recurrence="forward_twice")
     ),
     "no EMA": replace(RECOMMENDED, ema_decay=0.0),
-    "two captions an image": replace(RECOMMENDED, captions_per_image=2),
 }
 COLUMNS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "hard: Rank-1", "hard: mAP", "images/s")
 
