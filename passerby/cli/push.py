@@ -91,19 +91,20 @@ def push(
     share; one that is cut off pushes its share again.
     """
     if job:
-        about = _about_arguments(camera, captured_at, tags, split, wait=wait)
+        options = _about_arguments(camera, captured_at, tags, split, wait=wait)
         start_job(
-            PushJob(sources, about, gallery, workers, claim, image), dry_run=dry_run, **cluster
+            PushJob(sources, options, gallery, workers, claim, image), dry_run=dry_run, **cluster
         )
         return
     if claim or image or dry_run:
         option = "--claim" if claim else "--image" if image else "--dry-run"
         raise click.UsageError(f"{option} needs --job")
+    about = About(camera, captured_at, dict_of(tags))
     index, of = shard
     found = [find(source, sys.stdin.buffer, split=split, shard=index, of=of) for source in sources]
     total = sum(len(source.names) for source in found)
     unreadable: list[Failure] = []
-    readable = images(found, About(camera, captured_at, dict_of(tags)), unreadable.append)
+    readable = images(found, about, unreadable.append)
     latest = Progress(0, 0, ())
     with showing(total) as show:
 

@@ -21,6 +21,7 @@ import pytest
 import torch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
+from redis import Redis
 
 from passerby.v1 import search_pb2_grpc
 from services.embedder.dcpl.model_directory import ModelCard, save_model
@@ -196,6 +197,8 @@ def service(
     model: Model,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
+    with Redis.from_url(redis_server) as redis:
+        redis.flushall()  # what other folders' tests left on the queue
     environment = {
         "REDIS_URL": redis_server,
         "MILVUS_URI": milvus_server,
