@@ -69,6 +69,7 @@ def prepare(dataset: Path) -> None:
 @click.option("--preset", type=click.Choice(list(PRESETS)), default="recommended")
 @click.option("--name", help="What the model is called; the preset's name if left out.")
 @click.option("--notes", default="", help="What whoever uses the model should know; for its card.")
+@click.option("--licence", default="", help="Of the weights, for example Apache-2.0; for the card.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the preset's.")
 @click.option("--batch-size", type=click.IntRange(min=2), help="Over all processes together.")
 @click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True))
@@ -99,6 +100,7 @@ def train_command(
     preset: str,
     name: str | None,
     notes: str,
+    licence: str,
     tower_weights: str | None,
     start_from: Path | None,
     hard: Path | None,
@@ -126,6 +128,7 @@ def train_command(
                 output,
                 name=name or preset,
                 notes=notes,
+                licence=licence,
                 place=place,
                 start=start_from,
                 prepare_network=lambda network: (

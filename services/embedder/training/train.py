@@ -79,6 +79,7 @@ def train(
     *,
     name: str,
     notes: str = "",
+    licence: str = "",
     place: Place,
     start: Path | None = None,
     prepare_network: Callable[[Dcpl], None] = lambda _: None,
@@ -86,7 +87,7 @@ def train(
 ) -> Path:
     """Train, or go on where the checkpoint in `directory` stands; returns the model directory.
 
-    name, notes: for the model's card.
+    name, notes, licence: for the model's card.
     start: the directory of a finished run of the same data and architecture, whose weights this
     one begins with, for example after training on smaller images.
     prepare_network is called once on the fresh network, to load a pretrained tower.
@@ -131,7 +132,7 @@ def train(
             if evaluation.text_to_image.rank_1 > progress.best_rank_1:
                 progress.best_rank_1 = evaluation.text_to_image.rank_1
                 progress.best_epoch = number
-                card = _card(name, notes, recipe, vocabulary, dataset, epoch)
+                card = _card(name, notes, licence, recipe, vocabulary, dataset, epoch)
                 save_model(directory / "model", learner.model, card, precision=SAVED_AS)
             _record(directory, progress, epoch)
             state = {"progress": asdict(progress), "learner": learner.state_dict()}
@@ -208,6 +209,7 @@ def _identity_of(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, str]:
 def _card(
     name: str,
     notes: str,
+    licence: str,
     recipe: Recipe,
     vocabulary: Vocabulary,
     dataset: Dataset,
@@ -220,6 +222,7 @@ def _card(
         training_data=f"{len(images):,} images of {identities:,} people, the split train of "
         f"{dataset.image_root.resolve().parent.name} (layout: {dataset.name})",
         notes=notes,
+        licence=licence,
         metrics={
             "epoch": epoch.number,
             "validation": {name: round(value, 2) for name, value in epoch.validation.items()},

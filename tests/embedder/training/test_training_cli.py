@@ -32,7 +32,8 @@ def finished(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     hard = tmp_path_factory.mktemp("hard")
     generate(hard, images=24, seed=5, workers=1, hard=True)
     folder = tmp_path_factory.mktemp("run")
-    arguments = ["--epochs", "2", "--hard", hard, "--name", "little", "--notes", "Of drawings."]
+    arguments = ["--epochs", "2", "--hard", hard, "--name", "little"]
+    arguments += ["--notes", "Of drawings.", "--licence", "CC0-1.0"]
     return folder, run("train", drawn, "-o", folder, *SMALL, *arguments)
 
 
@@ -85,10 +86,10 @@ def test_right_answers_are_framed_in_the_sheet(finished: tuple[Path, Result]) ->
     assert RIGHT in colours  # 4 of 8 images are of the person, so each row of ten has them
 
 
-def test_the_card_carries_name_notes_and_figures(finished: tuple[Path, Result]) -> None:
+def test_the_card_carries_name_notes_licence_and_figures(finished: tuple[Path, Result]) -> None:
     card = load_card(finished[0] / "model")
     figures = json.loads((finished[0] / "report" / "metrics.json").read_text())
-    assert (card.name, card.notes) == ("little", "Of drawings.")
+    assert (card.name, card.notes, card.licence) == ("little", "Of drawings.", "CC0-1.0")
     assert card.metrics["test"]["rank_1"] == pytest.approx(
         figures["test"]["text_to_image"]["rank_1"], abs=0.01
     )
