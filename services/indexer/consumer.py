@@ -212,6 +212,10 @@ class Consumer:
 
 
 async def _cancel(tasks: Sequence[asyncio.Task[object]] | Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
+    # More than once, because Python 3.11's wait_for, through which redis-py sends, drops a
+    # cancellation that comes just as the sending ends.
+    while left := [task for task in tasks if not task.done()]:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=0.1)
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -60,9 +60,11 @@ class Indexer:
         )
         stop = asyncio.Event()
         work = asyncio.create_task(Consumer(self.stream, pipeline, self.settings).run(stop))
-        yield
-        stop.set()
-        await work
+        try:
+            yield
+        finally:
+            stop.set()
+            await work
 
     async def drained(self, timeout_s: float = 30) -> None:
         async with asyncio.timeout(timeout_s):
@@ -371,6 +373,28 @@ async def test_an_entry_deleted_by_hand_does_not_stay_pending(
     async with indexer.running(), asyncio.timeout(10):
         while stack.redis.xpending(INGEST_STREAM, CONSUMER_GROUP)["pending"]:
             await asyncio.sleep(0.05)
+
+
+async def test_it_stops_although_a_cancellation_gets_lost(
+    indexer: Indexer, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Python 3.11's wait_for loses one that comes just as a command has been sent."""
+    read, lost = indexer.stream.read, asyncio.Event()
+
+    async def deaf_once(count: int, block_ms: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        try:
+            return await read(count, block_ms)
+        except asyncio.CancelledError:
+            if lost.is_set():
+                raise
+            lost.set()
+            return []
+
+    monkeypatch.setattr(indexer.stream, "read", deaf_once)
+    stack.push("people", {"1.png": picture(1)})
+    async with asyncio.timeout(20):
+        await indexer.index()
+    assert lost.is_set()
 
 
 async def test_a_redis_out_of_memory_is_waited_for(indexer: Indexer, stack: Stack) -> None:
