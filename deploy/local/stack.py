@@ -85,6 +85,9 @@ class Stack:
             "EMBEDDER_MODELS": str(REPOSITORY / "models" / "demo"),
             "IMAGES_URI": (self.state / "images").as_uri(),
             "LOG_FORMAT": "console",
+            # Lite scans what it has not written to disk row by row, by default up to 128 MiB:
+            # a search among 2,000 images took 39 ms, and takes 9.
+            "MILVUS_LITE_MEMTABLE_MEMORY_LIMIT_BYTES": str(2**20),
             **environment,
             "REDIS_URL": self.redis_url,
             "MILVUS_URI": self.milvus_uri,
