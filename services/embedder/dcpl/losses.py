@@ -62,12 +62,11 @@ class CmpcLoss(nn.Module):
         """
         with torch.autocast(images.device.type, enabled=False):
             images, captions = _precise(images), _precise(captions)
-            weight = functional.normalize(_precise(self.weight), dim=0)
-            image_logits = _project(images, captions) @ weight  # (batch, identities)
-            caption_logits = _project(captions, images) @ weight
-            return functional.cross_entropy(image_logits, identities) + functional.cross_entropy(
-                caption_logits, identities
-            )
+            weight = _precise(self.weight)
+            projections = torch.cat([_project(images, captions), _project(captions, images)])
+            # Dividing the logits is dividing the weights, which are many more with many people.
+            logits = projections @ weight / weight.norm(dim=0)  # (2 x batch, identities)
+            return 2 * functional.cross_entropy(logits, identities.repeat(2))
 
 
 def _project(vectors: Tensor, onto: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Batches for training: which images stand together, with which captions, which words drop."""
+"""Batches for training: which images and captions stand together, and how they are varied."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from services.embedder.dcpl.vocabulary import Vocabulary
+from services.embedder.training.augment import augment
 from services.embedder.training.datasets import Dataset, InvalidDataset
 from services.embedder.training.pixels import Pixels, decoded
 from services.embedder.training.recipe import Recipe
@@ -18,7 +20,7 @@ class Batch:
     """Caption i describes image i // captions_per_image."""
 
     images: Tensor
-    """(images, height, width, 3) uint8"""
+    """(images, height, width, 3) uint8, augmented"""
     words: Tensor
     """(images x captions_per_image, longest) int64, padded"""
     lengths: Tensor
@@ -83,19 +85,44 @@ def epoch_order(identities: Tensor, images_per_identity: int, generator: torch.G
 
 
 def batches(
-    data: TrainingImages, recipe: Recipe, epoch: int, *, rank: int = 0, ranks: int = 1
+    data: TrainingImages,
+    recipe: Recipe,
+    epoch: int,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+    workers: int = 0,
 ) -> Iterator[Batch]:
     """The batches of one epoch; of each, every rank-th image. What is left over is dropped.
 
+    workers: processes that prepare them, in the same order; 0 prepares each when it is asked for.
     Everything random follows from the recipe's seed, the epoch and the step alone, so a resumed
     run sees what the uninterrupted one would have seen.
     """
-    order = epoch_order(
-        data.identities, recipe.images_per_identity, generator_for(recipe.seed, epoch)
-    )
-    for step in range(steps_per_epoch(len(order), recipe)):
-        rows = order[step * recipe.batch_size : (step + 1) * recipe.batch_size][rank::ranks]
-        yield _batch(data, recipe, rows, generator_for(recipe.seed, epoch, step, rank))
+    steps = _Steps(data, recipe, epoch, rank, ranks)
+    return iter(DataLoader(steps, batch_size=None, num_workers=workers))
+
+
+class _Steps(IterableDataset[Batch]):
+    """One epoch's batches; of several workers each prepares its share, and they take turns."""
+
+    def __init__(
+        self, data: TrainingImages, recipe: Recipe, epoch: int, rank: int, ranks: int
+    ) -> None:
+        self.data, self.recipe, self.epoch, self.rank, self.ranks = data, recipe, epoch, rank, ranks
+        self.order = epoch_order(
+            data.identities, recipe.images_per_identity, generator_for(recipe.seed, epoch)
+        )
+        self.count = steps_per_epoch(len(self.order), recipe)
+
+    def __iter__(self) -> Iterator[Batch]:
+        worker = get_worker_info()
+        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        size = self.recipe.batch_size
+        for step in range(first, self.count, stride):
+            rows = self.order[step * size : (step + 1) * size][self.rank :: self.ranks]
+            draws = generator_for(self.recipe.seed, self.epoch, step, self.rank)
+            yield _batch(self.data, self.recipe, rows, draws)
 
 
 def steps_per_epoch(images: int, recipe: Recipe) -> int:
@@ -125,8 +152,9 @@ def _batch(data: TrainingImages, recipe: Recipe, rows: Tensor, generator: torch.
     words, lengths = pad(chosen, data.vocabulary.padding)
     dropped = torch.rand(words.shape, generator=generator) < recipe.word_dropout
     dropped &= words != data.vocabulary.padding
+    seed = int(torch.randint(2**62, (1,), generator=generator))
     return Batch(
-        images=torch.from_numpy(data.pixels[rows.numpy()]),
+        images=augment(torch.from_numpy(data.pixels[rows.numpy()]), recipe.augmentation, seed),
         words=words.masked_fill(dropped, data.vocabulary.unknown),
         lengths=lengths,
         identities=data.identities[rows],

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from services.embedder.dcpl.network import Dcpl
-from services.embedder.training.augment import augment, normalise
+from services.embedder.training.augment import normalise
 from services.embedder.training.batches import Batch
-from services.embedder.training.objective import Objective, speed_up_on_cpu
+from services.embedder.training.objective import Objective
+from services.embedder.training.on_cpu import speed_up_on_cpu
 from services.embedder.training.recipe import Recipe
 
 
@@ -69,15 +70,15 @@ class Learner:
         """The network to evaluate and to keep, in eval mode."""
         return self.objective.network.eval() if self.average is None else self.average
 
-    def step(self, batch: Batch, epoch: float, draws: torch.Generator) -> dict[str, float]:
+    def step(self, batch: Batch, epoch: float) -> dict[str, float]:
         """Learn from one batch; `epoch` is the position in the run, with its fraction."""
         rate = self.recipe.learning_rate * rate_factor(self.recipe, epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
         self.objective.train()
-        images = augment(normalise(batch.images.to(self.device)), self.recipe.augmentation, draws)
-        if self.recipe.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+        images = normalise(batch.images.to(self.device))
+        if not self.recipe.channels_last:
+            images = images.contiguous()
         bfloat16 = self.recipe.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
             losses: dict[str, Tensor] = self.module(
@@ -145,6 +146,7 @@ def build_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimiz
             for (rate_factor, decay), weights in groups.items()
         ],
         lr=recipe.learning_rate,
+        fused=True,
     )
 
 

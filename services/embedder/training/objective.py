@@ -52,24 +52,3 @@ def gather(rows: Tensor) -> Tensor:
     processes. As each computes the same whole loss, the result is that loss's gradient.
     """
     return torch.cat(all_gather(rows))  # type: ignore[no-untyped-call]
-
-
-class Float32Convolution(nn.Conv2d):
-    """A convolution that autocast leaves in float32, and that answers in its input's precision."""
-
-    def forward(self, images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, enabled=False):
-            answer = super().forward(images.float())
-        return answer.to(images.dtype)
-
-
-def speed_up_on_cpu(network: Dcpl) -> None:
-    """Run strided depthwise convolutions in float32 while the rest trains in bfloat16.
-
-    oneDNN has no fast bfloat16 backward for them: 57 ms instead of 6 for 64 images at 64x32 with
-    64 channels, which makes MobileNetV1's step at 128x64 1.8 times as long. Weights and
-    state dict stay what they are.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and module.groups > 1 and module.stride != (1, 1):
-            module.__class__ = Float32Convolution

@@ -11,16 +11,14 @@ class Augmentation:
     """How far an image may be changed, each drawn anew for each image of a batch."""
 
     flip: bool = True
-    shift: float = 0.0
-    """Of the image's height and width, to either side."""
-    zoom: float = 0.0
-    """0.1 draws a scale between 0.9 and 1.1."""
+    smallest_crop: float = 1.0
+    """Of the area; a random part at least this large is scaled to the image's size."""
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
     """No hue: captions name colours."""
     erase: float = 0.0
-    """Chance that a rectangle of 5 to 20 % of the image is painted over."""
+    """Chance that a rectangle of 5 to 20 % of the image becomes grey."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ RECOMMENDED = Recipe(
     images_per_identity=2,
     word_dropout=0.05,
     augmentation=Augmentation(
-        shift=0.06, zoom=0.1, brightness=0.2, contrast=0.2, saturation=0.15, erase=0.3
+        smallest_crop=0.75, brightness=0.2, contrast=0.2, saturation=0.15, erase=0.3
     ),
     warmup_epochs=0.1,
     clip_norm=5.0,

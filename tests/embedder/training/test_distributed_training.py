@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from services.embedder.dcpl.network import Architecture, Dcpl
-from services.embedder.training.batches import Batch, generator_for
+from services.embedder.training.batches import Batch
 from services.embedder.training.learner import Learner, Place
 from services.embedder.training.recipe import Augmentation, Recipe
 from tests.conftest import free_port
@@ -63,7 +63,7 @@ def gradients(rank: int = 0, ranks: int = 1) -> dict[str, torch.Tensor]:
     batch = Batch(
         whole.images[share], whole.words[captions], whole.lengths[captions], whole.identities[share]
     )
-    losses = learner.step(batch, 0, generator_for(0))
+    losses = learner.step(batch, 0)
     found = {f"loss {name}": torch.tensor(loss) for name, loss in losses.items()}
     for name, weight in learner.objective.named_parameters():
         assert weight.grad is not None

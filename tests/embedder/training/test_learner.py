@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from services.embedder.dcpl.network import Architecture, Dcpl
-from services.embedder.training.batches import Batch, generator_for
+from services.embedder.training.batches import Batch
 from services.embedder.training.learner import (
     Learner,
     Place,
@@ -15,7 +15,7 @@ from services.embedder.training.learner import (
     rate_factor,
     update_average,
 )
-from services.embedder.training.recipe import PAPER, Augmentation, Recipe
+from services.embedder.training.recipe import PAPER, Recipe
 
 PEOPLE = 8
 
@@ -57,11 +57,10 @@ def test_repeating_a_batch_is_learnt(
             recipe,
             precision=precision,  # type: ignore[arg-type]
             architecture=architecture(recurrence=recurrence),
-            augmentation=Augmentation(),
         ),
         cpu,
     )
-    losses = [learner.step(batch_of(), 0, generator_for(i)) for i in range(10)]
+    losses = [learner.step(batch_of(), 0) for _ in range(10)]
     assert losses[0].keys() == {"loss", "cmpm", "cmpc"}
     assert losses[-1]["loss"] < 0.7 * losses[0]["loss"]
 
@@ -71,7 +70,7 @@ def test_each_loss_has_a_switch_and_a_weight(
     recipe: Recipe, cpu: Place, cmpm: float, cmpc: float
 ) -> None:
     learner = learner_of(replace(recipe, cmpm_weight=cmpm, cmpc_weight=cmpc), cpu)
-    losses = learner.step(batch_of(), 0, generator_for(0))
+    losses = learner.step(batch_of(), 0)
     assert losses.keys() == {"loss"} | {n for n, w in (("cmpm", cmpm), ("cmpc", cmpc)) if w}
     expected = cmpm * losses.get("cmpm", 0) + cmpc * losses.get("cmpc", 0)
     assert losses["loss"] == pytest.approx(expected, rel=1e-5)
@@ -81,14 +80,14 @@ def test_a_loss_that_is_no_number_stops_with_step_and_rate_before_any_weight_cha
     recipe: Recipe, cpu: Place
 ) -> None:
     learner = learner_of(replace(recipe, learning_rate=0.01), cpu)
-    learner.step(batch_of(), 0.5, generator_for(0))
+    learner.step(batch_of(), 0.5)
     with torch.no_grad():
         learner.objective.network.image_projection.bias[0] = float("nan")
     before = copy.deepcopy(learner.objective.network.image_tower.state_dict())
     with pytest.raises(
         TrainingDiverged, match=r"the loss is nan at step 2 \(epoch 1\.50, learning rate 0\.01\)"
     ):
-        learner.step(batch_of(), 0.5, generator_for(0))
+        learner.step(batch_of(), 0.5)
     for name, weight in learner.objective.network.image_tower.named_parameters():
         assert torch.equal(weight, before[name]), name
 
@@ -104,7 +103,7 @@ def test_the_rate_warms_up_and_falls() -> None:
 
 def test_the_image_tower_has_a_rate_of_its_own(recipe: Recipe, cpu: Place) -> None:
     learner = learner_of(replace(recipe, tower_rate_factor=0.1, learning_rate=0.002), cpu)
-    learner.step(batch_of(), 0, generator_for(0))
+    learner.step(batch_of(), 0)
     tower = {id(weight) for weight in learner.objective.network.image_tower.parameters()}
     for group in learner.optimizer.param_groups:
         rate = 0.0002 if id(group["params"][0]) in tower else 0.002
@@ -121,7 +120,7 @@ def test_norms_and_biases_do_not_decay(recipe: Recipe, cpu: Place) -> None:
 def test_the_average_follows_the_weights(recipe: Recipe, cpu: Place) -> None:
     learner = learner_of(replace(recipe, ema_decay=0.9), cpu)
     start = copy.deepcopy(learner.objective.network.caption_projection.weight)
-    learner.step(batch_of(), 0, generator_for(0))
+    learner.step(batch_of(), 0)
     now = learner.objective.network.caption_projection.weight
     # A young average: after the first step, 2/11 of the old.
     torch.testing.assert_close(
@@ -134,7 +133,7 @@ def test_without_an_average_the_model_is_the_network(recipe: Recipe, cpu: Place)
     learner = learner_of(replace(recipe, ema_decay=0.0), cpu)
     assert learner.model is learner.objective.network
     assert not learner.model.training
-    learner.step(batch_of(), 0, generator_for(0))
+    learner.step(batch_of(), 0)
     assert learner.objective.network.training
 
 
@@ -150,7 +149,7 @@ def test_the_average_keeps_counters_and_averages_statistics() -> None:
 
 def test_long_gradients_are_shortened(recipe: Recipe, cpu: Place) -> None:
     learner = learner_of(replace(recipe, clip_norm=1e-3), cpu)
-    learner.step(batch_of(), 0, generator_for(0))
+    learner.step(batch_of(), 0)
     norms = [w.grad.norm() for w in learner.objective.parameters() if w.grad is not None]
     assert torch.stack(norms).norm().item() == pytest.approx(1e-3, rel=1e-3)
 

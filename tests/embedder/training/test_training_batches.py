@@ -101,6 +101,19 @@ def test_the_processes_of_a_run_divide_each_batch(data: TrainingImages, tiny: Re
     assert torch.equal(torch.stack([h.identities for h in halves], 1).flatten(), whole.identities)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
+def test_workers_prepare_the_same_batches_in_the_same_order(
+    data: TrainingImages, tiny: Recipe
+) -> None:
+    small = replace(tiny, batch_size=8)
+    alone, shared = list(batches(data, small, 0)), list(batches(data, small, 0, workers=3))
+    assert len(alone) == len(shared) == 8
+    for one, other in zip(alone, shared, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.words, other.words)
+        assert torch.equal(one.identities, other.identities)
+
+
 def test_fewer_images_than_a_batch_are_refused(data: TrainingImages, tiny: Recipe) -> None:
     with pytest.raises(InvalidDataset, match="64 images, fewer than one batch of 65"):
         next(batches(data, replace(tiny, batch_size=65), 0))
