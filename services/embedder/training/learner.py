@@ -154,10 +154,10 @@ def rate_factor(recipe: Recipe, epoch: float) -> float:
     """Share of the learning rate at a position of the run: linear warm-up, then the schedule."""
     if epoch < recipe.warmup_epochs:
         return max(epoch / recipe.warmup_epochs, 0.01)
-    if recipe.schedule == "constant":
+    held = recipe.hold * recipe.epochs
+    if epoch <= held:
         return 1.0
-    done = (epoch - recipe.warmup_epochs) / max(recipe.epochs - recipe.warmup_epochs, 1e-9)
-    return max(0.5 * (1 + math.cos(math.pi * done)), 0.01)
+    return max(0.5 * (1 + math.cos(math.pi * (epoch - held) / (recipe.epochs - held))), 0.01)
 
 
 @torch.no_grad()

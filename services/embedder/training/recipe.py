@@ -46,8 +46,9 @@ class Recipe:
     tower_rate_factor: float = 1.0
     """Rate of the image tower relative to the rest; below 1 for a pretrained tower."""
     weight_decay: float = 0.05
-    schedule: Literal["constant", "cosine"] = "cosine"
     warmup_epochs: float = 1.0
+    hold: float = 1.0
+    """Share of the run after which the rate, until then constant, falls to nothing by a cosine."""
     clip_norm: float = 0.0
     """Gradients longer than this are shortened to it; 0 leaves them alone."""
     ema_decay: float = 0.0
@@ -67,7 +68,6 @@ PAPER = Recipe(
     optimizer="adam",
     learning_rate=2e-4,
     weight_decay=0.0,
-    schedule="constant",
     warmup_epochs=0,
     precision="float32",
     channels_last=False,
@@ -78,14 +78,17 @@ RECOMMENDED = Recipe(
     architecture=Architecture(),
     image_height=256,
     image_width=128,
-    batch_size=32,
+    batch_size=16,
     images_per_identity=2,
+    captions_per_image=2,
     word_dropout=0.05,
     augmentation=Augmentation(
         smallest_crop=0.75, brightness=0.2, contrast=0.2, saturation=0.15, erase=0.3
     ),
+    learning_rate=5e-4,
     warmup_epochs=0.1,
-    clip_norm=5.0,
+    hold=0.6,
+    clip_norm=20.0,
     ema_decay=0.999,
     patience=15,
 )

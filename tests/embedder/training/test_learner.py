@@ -39,7 +39,7 @@ def batch_of() -> Batch:
 
 @pytest.fixture
 def recipe(tiny: Recipe) -> Recipe:
-    return replace(tiny, architecture=architecture(), warmup_epochs=0, schedule="constant")
+    return replace(tiny, architecture=architecture(), warmup_epochs=0, hold=1.0)
 
 
 def learner_of(recipe: Recipe, cpu: Place) -> Learner:
@@ -92,12 +92,13 @@ def test_a_loss_that_is_no_number_stops_with_step_and_rate_before_any_weight_cha
         assert torch.equal(weight, before[name]), name
 
 
-def test_the_rate_warms_up_and_falls() -> None:
-    recipe = replace(PAPER, epochs=11, warmup_epochs=1, schedule="cosine")
+def test_the_rate_warms_up_holds_and_falls() -> None:
+    recipe = replace(PAPER, epochs=10, warmup_epochs=1, hold=0.5)
     assert rate_factor(recipe, 0.5) == 0.5
     assert rate_factor(recipe, 1) == 1
-    assert rate_factor(recipe, 6) == pytest.approx(0.5)
-    assert rate_factor(recipe, 11) == 0.01
+    assert rate_factor(recipe, 5) == 1
+    assert rate_factor(recipe, 7.5) == pytest.approx(0.5)
+    assert rate_factor(recipe, 10) == 0.01
     assert rate_factor(PAPER, 50) == 1
 
 
