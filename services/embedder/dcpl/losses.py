@@ -65,7 +65,8 @@ class CmpcLoss(nn.Module):
             weight = _precise(self.weight)
             projections = torch.cat([_project(images, captions), _project(captions, images)])
             # Dividing the logits is dividing the weights, which are many more with many people.
-            logits = projections @ weight / weight.norm(dim=0)  # (2 x batch, identities)
+            lengths = weight.norm(dim=0).clamp_min(1e-12)
+            logits = projections @ weight / lengths  # (2 x batch, identities)
             return 2 * functional.cross_entropy(logits, identities.repeat(2))
 
 
