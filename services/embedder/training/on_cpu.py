@@ -1,4 +1,4 @@
-"""What makes bfloat16 training fast on a processor; none of it changes what is learnt."""
+"""What makes bfloat16 training fast on a processor; but for rounding it learns the same."""
 
 import ctypes
 from typing import Any
@@ -35,7 +35,10 @@ class ThinnedConvolution(nn.Conv2d):
 
 
 class EveryNth(torch.autograd.Function):
-    """images[:, :, ::down, ::right], channels-last also in its gradient, unlike a slice."""
+    """images[:, :, ::down, ::right], channels-last also in its gradient, unlike a slice.
+
+    (batch, channels, height, width) -> (batch, channels, ceil(height / down), ceil(width / right))
+    """
 
     @staticmethod
     def forward(context: Any, images: Tensor, down: int, right: int) -> Tensor:

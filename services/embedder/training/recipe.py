@@ -56,7 +56,8 @@ class Recipe:
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     channels_last: bool = True
     patience: int = 0
-    """Epochs without a better validation Rank-1 before the run stops; 0 never stops early."""
+    """Epochs without a better validation Rank-1 before the run stops, counted once the rate falls
+    (if it ever does); 0 never stops early."""
     seed: int = 1
 
 

@@ -60,7 +60,9 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def is_over(self, recipe: Recipe) -> bool:
-        stale = self.epochs_done - self.best_epoch
+        # While the rate is held, a plateau is no end: the gain of its fall is still to come.
+        falls = recipe.hold * recipe.epochs if recipe.hold < 1 else 0
+        stale = self.epochs_done - max(self.best_epoch, falls)
         return self.epochs_done >= recipe.epochs or 0 < recipe.patience <= stale
 
 

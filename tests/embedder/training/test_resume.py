@@ -18,7 +18,7 @@ from services.embedder.training.checkpoint import UnusableCheckpoint, load_check
 from services.embedder.training.datasets import Dataset
 from services.embedder.training.learner import Learner, Place, TrainingDiverged
 from services.embedder.training.recipe import Augmentation, Recipe
-from services.embedder.training.train import Epoch, Watch, read_history, train
+from services.embedder.training.train import Epoch, Progress, Watch, read_history, train
 
 
 class Interrupted(Exception):
@@ -141,7 +141,7 @@ def test_training_stops_early_when_validation_does_not_improve(
     dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
 ) -> None:
     standing = replace(tiny, epochs=20, patience=2, learning_rate=1e-12, ema_decay=0.0)
-    frozen_statistics = replace(standing, warmup_epochs=0)
+    frozen_statistics = replace(standing, warmup_epochs=0, hold=1.0)
     train(dataset, frozen_statistics, tmp_path, name="m", place=cpu)
     history = read_history(tmp_path)
     assert len(history) < 20
@@ -150,6 +150,15 @@ def test_training_stops_early_when_validation_does_not_improve(
     assert len(history) == first_best + 2
     _, card = load_model(tmp_path / "model")
     assert card.metrics["epoch"] == first_best
+
+
+def test_a_plateau_before_the_rate_falls_does_not_stop_the_run(tiny: Recipe) -> None:
+    recipe = replace(tiny, epochs=20, patience=2, hold=0.5)
+    assert not Progress(epochs_done=11, best_epoch=3).is_over(recipe)
+    assert Progress(epochs_done=12, best_epoch=3).is_over(recipe)
+    assert not Progress(epochs_done=14, best_epoch=13).is_over(recipe)
+    assert Progress(epochs_done=15, best_epoch=13).is_over(recipe)
+    assert Progress(epochs_done=5, best_epoch=3).is_over(replace(recipe, hold=1.0))
 
 
 def test_the_model_directory_explains_itself(
