@@ -68,7 +68,9 @@ def measure(name: str) -> tuple[float, float]:
 
 def plain_step(recipe: Recipe, batch: Batch) -> Callable[[], None]:
     network = Dcpl(recipe.architecture)
-    objective = Objective(network, IDENTITIES, cmpm_weight=1, cmpc_weight=1).train()
+    objective = Objective(
+        network, IDENTITIES, cmpm_weight=1, cmpc_weight=1, contrastive_weight=0
+    ).train()
     optimizer = torch.optim.Adam(objective.parameters(), lr=recipe.learning_rate)
 
     def step() -> None:

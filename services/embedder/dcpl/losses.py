@@ -1,4 +1,6 @@
-"""The paper's two losses: cross-modal projection matching (CMPM) and classification (CMPC)."""
+"""The paper's two losses, cross-modal projection matching (CMPM) and classification (CMPC), and a
+contrastive one on the same projections.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +26,44 @@ def cmpm_loss(images: Tensor, captions: Tensor, identities: Tensor) -> Tensor:
     - The authors' code adds epsilon a second time, to p / (q + epsilon), to keep its logarithm
       finite. The log-softmax here is finite without, which leaves equation 4 as it is printed.
     """
+    to_caption, to_image = _log_probabilities(images, captions)
+    truth = _true_distribution(identities, to_caption.dtype)
+    return _divergence(to_caption, truth) + _divergence(to_image, truth)
+
+
+def contrastive_loss(images: Tensor, captions: Tensor, identities: Tensor) -> Tensor:
+    """Cross entropy of CMPM's two distributions with the true one; not in the paper.
+
+    InfoNCE (van den Oord et al., 2018, eq. 4) in both directions, each vector of the person a
+    positive (Khosla et al., 2020, eq. 2), on CMPM's projections instead of cosines over a
+    temperature. But for a constant it is CMPM's divergence with its arguments exchanged: CMPM
+    hardly moves a match that has no probability yet, this loss moves it most.
+    Takes and returns what cmpm_loss does.
+    """
+    to_caption, to_image = _log_probabilities(images, captions)
+    truth = _true_distribution(identities, to_caption.dtype)
+    return -((truth * to_caption).sum(dim=1) + (truth * to_image).sum(dim=1)).mean()
+
+
+def _true_distribution(identities: Tensor, dtype: torch.dtype) -> Tensor:
+    """Equation 2: (batch,) -> (batch, batch), a row spread evenly over who is the same person."""
+    matches = (identities[:, None] == identities[None, :]).to(dtype)
+    return matches / matches.sum(dim=1, keepdim=True)
+
+
+def _log_probabilities(images: Tensor, captions: Tensor) -> tuple[Tensor, Tensor]:
+    """Equation 1: log-softmax, over the batch, of each vector's projections onto the directions of
+    the other modality's; (batch, batch) each, image to caption and caption to image.
+    """
     with torch.autocast(images.device.type, enabled=False):
         images, captions = _precise(images), _precise(captions)
-        matches = (identities[:, None] == identities[None, :]).to(images.dtype)  # (batch, batch)
-        truth = matches / matches.sum(dim=1, keepdim=True)
-        image_to_caption = images @ functional.normalize(captions).T
-        caption_to_image = captions @ functional.normalize(images).T
-        return _divergence(image_to_caption, truth) + _divergence(caption_to_image, truth)
+        to_caption = images @ functional.normalize(captions).T
+        to_image = captions @ functional.normalize(images).T
+        return functional.log_softmax(to_caption, dim=1), functional.log_softmax(to_image, dim=1)
 
 
-def _divergence(projections: Tensor, truth: Tensor) -> Tensor:
-    """Mean over the rows of KL(softmax(projections) || truth); both (batch, batch)."""
-    log_probability = functional.log_softmax(projections, dim=1)
+def _divergence(log_probability: Tensor, truth: Tensor) -> Tensor:
+    """Mean over the rows of KL(probability || truth); both (batch, batch)."""
     difference = log_probability - torch.log(truth + EPSILON)
     return (log_probability.exp() * difference).sum(dim=1).mean()
 

@@ -19,8 +19,10 @@ from services.embedder.training.train import read_history, train
 ARMS = {
     "paper": PAPER,
     "recommended": RECOMMENDED,
-    "CMPM only": replace(RECOMMENDED, cmpc_weight=0.0),
-    "CMPC only": replace(RECOMMENDED, cmpm_weight=0.0),
+    "no contrastive": replace(RECOMMENDED, contrastive_weight=0.0),
+    "no CMPM": replace(RECOMMENDED, cmpm_weight=0.0),
+    "CMPM only": replace(RECOMMENDED, contrastive_weight=0.0, cmpc_weight=0.0),
+    "CMPC only": replace(RECOMMENDED, contrastive_weight=0.0, cmpm_weight=0.0),
     "forward-only LSTM": replace(
         RECOMMENDED, architecture=replace(RECOMMENDED.architecture, recurrence="forward_twice")
     ),

@@ -53,6 +53,7 @@ class Learner:
             identities,
             cmpm_weight=recipe.cmpm_weight,
             cmpc_weight=recipe.cmpc_weight,
+            contrastive_weight=recipe.contrastive_weight,
         ).to(place.device)
         if recipe.channels_last:
             self.objective.to(memory_format=torch.channels_last)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
-from services.embedder.dcpl.losses import CmpcLoss, cmpm_loss
+from services.embedder.dcpl.losses import CmpcLoss, cmpm_loss, contrastive_loss
 from services.embedder.dcpl.network import Dcpl
 
 
@@ -12,12 +12,21 @@ class Objective(nn.Module):
     """Network and losses. Under torchrun the losses see the vectors of all processes."""
 
     def __init__(
-        self, network: Dcpl, identities: int, *, cmpm_weight: float, cmpc_weight: float
+        self,
+        network: Dcpl,
+        identities: int,
+        *,
+        cmpm_weight: float,
+        cmpc_weight: float,
+        contrastive_weight: float,
     ) -> None:
         super().__init__()
         self.network = network
-        self.cmpm_weight = cmpm_weight
-        self.cmpc_weight = cmpc_weight
+        self.weights = {
+            "cmpm": cmpm_weight,
+            "cmpc": cmpc_weight,
+            "contrastive": contrastive_weight,
+        }
         self.cmpc = CmpcLoss(network.architecture.dimension, identities) if cmpc_weight else None
 
     def forward(
@@ -36,12 +45,13 @@ class Objective(nn.Module):
             image_vectors, caption_vectors = gather(image_vectors), gather(caption_vectors)
             labels = gather(labels)
         losses = {}
-        if self.cmpm_weight:
+        if self.weights["cmpm"]:
             losses["cmpm"] = cmpm_loss(image_vectors, caption_vectors, labels)
         if self.cmpc is not None:
             losses["cmpc"] = self.cmpc(image_vectors, caption_vectors, labels)
-        weights = {"cmpm": self.cmpm_weight, "cmpc": self.cmpc_weight}
-        total = sum((weights[name] * loss for name, loss in losses.items()), torch.zeros(()))
+        if self.weights["contrastive"]:
+            losses["contrastive"] = contrastive_loss(image_vectors, caption_vectors, labels)
+        total = sum((self.weights[name] * loss for name, loss in losses.items()), torch.zeros(()))
         return {"loss": total, **losses}
 
 

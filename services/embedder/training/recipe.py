@@ -40,6 +40,7 @@ class Recipe:
 
     cmpm_weight: float = 1.0
     cmpc_weight: float = 1.0
+    contrastive_weight: float = 0.0
 
     optimizer: Literal["adam", "adamw"] = "adamw"
     learning_rate: float = 1e-3
@@ -79,18 +80,19 @@ RECOMMENDED = Recipe(
     architecture=Architecture(),
     image_height=256,
     image_width=128,
-    batch_size=16,
+    batch_size=64,
     images_per_identity=2,
     captions_per_image=2,
     word_dropout=0.05,
     augmentation=Augmentation(
         smallest_crop=0.75, brightness=0.2, contrast=0.2, saturation=0.15, erase=0.3
     ),
-    learning_rate=5e-4,
+    contrastive_weight=4.0,
+    learning_rate=2e-3,
     warmup_epochs=0.1,
     hold=0.6,
     clip_norm=20.0,
-    ema_decay=0.999,
+    ema_decay=0.99,
     patience=15,
 )
 
@@ -98,9 +100,9 @@ RECOMMENDED = Recipe(
 DEMO = replace(
     RECOMMENDED,
     architecture=Architecture(word_dimension=256, hidden=256, dimension=256),
-    image_height=96,
-    image_width=48,
-    epochs=8,
+    image_height=128,
+    image_width=64,
+    epochs=16,
     patience=0,
 )
 

@@ -1,4 +1,4 @@
-"""CMPM and CMPC against values worked out by hand and a literal transcription of the paper."""
+"""The losses against values worked out by hand and a literal transcription of the papers."""
 
 import copy
 import math
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from services.embedder.dcpl.losses import CmpcLoss, cmpm_loss
+from services.embedder.dcpl.losses import CmpcLoss, cmpm_loss, contrastive_loss
 
 EPSILON = 1e-8
 
@@ -37,6 +37,18 @@ def slow_cmpm(images: Tensor, captions: Tensor, identities: Tensor) -> float:
             matches = [float(y[i] == y[j]) for j in range(n)]
             q = [match / sum(matches) for match in matches]
             total += sum(p[j] * math.log(p[j] / (q[j] + EPSILON)) for j in range(n)) / n
+    return total
+
+
+def slow_contrastive(images: Tensor, captions: Tensor, identities: Tensor) -> float:
+    """Of each vector: the mean over its positives of -log p, one pair at a time."""
+    total = 0.0
+    for rows, columns in [(images, captions), (captions, images)]:
+        x, z, y = rows.tolist(), columns.tolist(), identities.tolist()
+        for i in range(len(x)):
+            p = softmax([dot(x[i], unit(other)) for other in z])
+            positives = [-math.log(p[j]) for j in range(len(z)) if y[j] == y[i]]
+            total += sum(positives) / len(positives) / len(x)
     return total
 
 
@@ -107,6 +119,35 @@ def test_cmpm_is_the_papers_equations(seed: int) -> None:
     assert cmpm_loss(*batch).item() == pytest.approx(slow_cmpm(*batch), rel=1e-9)
 
 
+def test_contrastive_of_two_people_worked_out_by_hand() -> None:
+    # The projections of the first test: [[3, 0], [0, 1]] and [[2, 0], [0, 5]].
+    images = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
+    captions = torch.tensor([[2.0, 0.0], [0.0, 5.0]])
+    expected = sum(math.log(1 + math.exp(-right)) for right in (3, 1, 2, 5)) / 2
+    loss = contrastive_loss(images, captions, torch.tensor([8, 9]))
+    assert loss.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_contrastive_is_the_mean_over_all_positives(seed: int) -> None:
+    batch = pairs(seed)
+    assert contrastive_loss(*batch).item() == pytest.approx(slow_contrastive(*batch), rel=1e-9)
+
+
+def test_a_match_without_probability_is_moved_by_contrastive_and_not_by_cmpm() -> None:
+    """Caption 0 points away from its image, which has another caption far ahead of it."""
+    captions = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+    identities = torch.tensor([0, 1])
+    moved = []
+    for loss in (cmpm_loss, contrastive_loss):
+        images = torch.tensor([[20.0, 0.0], [20.0, 0.0]], requires_grad=True)
+        loss(images, captions, identities).backward()
+        assert images.grad is not None
+        moved.append(images.grad[0, 0].item())
+    assert abs(moved[0]) < 1e-6
+    assert moved[1] > 0.5
+
+
 def test_cmpc_of_two_people_worked_out_by_hand() -> None:
     # The classes look along the axes, whatever the length of their weights. Image (3, 4) projected
     # onto caption (2, 0) is (3, 0), onto class 0: 3, onto class 1: 0. Caption (2, 0) projected
@@ -133,6 +174,7 @@ def test_the_gradients_are_right() -> None:
     images.requires_grad_()
     captions.requires_grad_()
     assert torch.autograd.gradcheck(cmpm_loss, (images, captions, identities))
+    assert torch.autograd.gradcheck(contrastive_loss, (images, captions, identities))
     loss = CmpcLoss(3, 4).double()
 
     def cmpc(images: Tensor, captions: Tensor, weight: Tensor) -> Tensor:
@@ -150,13 +192,15 @@ def test_bfloat16_vectors_of_any_length_give_the_loss_of_their_values(scale: flo
     with torch.autocast("cpu", torch.bfloat16):
         losses = (
             cmpm_loss(images, captions, identities),
+            contrastive_loss(images, captions, identities),
             classification(images, captions, identities),
         )
     exact = images.detach().double(), captions.double(), identities
-    assert [loss.dtype for loss in losses] == [torch.float32, torch.float32]
+    assert [loss.dtype for loss in losses] == [torch.float32] * 3
     assert losses[0].item() == pytest.approx(cmpm_loss(*exact).item(), rel=1e-4)
+    assert losses[1].item() == pytest.approx(contrastive_loss(*exact).item(), rel=1e-4)
     in_double = copy.deepcopy(classification).double()
-    assert losses[1].item() == pytest.approx(in_double(*exact).item(), rel=1e-4)
+    assert losses[2].item() == pytest.approx(in_double(*exact).item(), rel=1e-4)
     sum(losses).backward()
     assert images.grad is not None
     assert images.grad.isfinite().all()
@@ -166,14 +210,15 @@ def test_a_vector_of_zeros_gives_finite_losses_and_gradients() -> None:
     images = torch.zeros(2, 3, requires_grad=True)
     captions = torch.rand(2, 3, requires_grad=True)
     identities = torch.tensor([0, 1])
-    total = cmpm_loss(images, captions, identities) + CmpcLoss(3, 2)(images, captions, identities)
+    pairs = images, captions, identities
+    total = cmpm_loss(*pairs) + contrastive_loss(*pairs) + CmpcLoss(3, 2)(*pairs)
     total.backward()
     for vectors in (total, images.grad, captions.grad):
         assert vectors is not None
         assert vectors.isfinite().all()
 
 
-def test_both_losses_pull_pairs_together_and_people_apart() -> None:
+def test_the_papers_losses_pull_pairs_together_and_people_apart() -> None:
     torch.manual_seed(1)
     images = torch.randn(6, 4, requires_grad=True)
     captions = torch.randn(6, 4, requires_grad=True)

@@ -6,11 +6,14 @@ from click.testing import CliRunner
 
 from services.embedder.training.ablation import ARMS, main
 from services.embedder.training.recipe import RECOMMENDED
+from services.embedder.training.synthetic import generate
 from services.embedder.training.train import read_history
 
 
 def test_a_line_for_each_arm_and_no_arm_trained_twice(drawn: Path, tmp_path: Path) -> None:
-    arguments = [str(drawn), "--hard", str(drawn), "-o", str(tmp_path), "--images", "32"]
+    enough = tmp_path / "enough"
+    generate(enough, images=96, seed=6, workers=1)
+    arguments = [str(enough), "--hard", str(drawn), "-o", str(tmp_path), "--images", "64"]
     budget = ["--epochs", "1", "--image-size", "32", "32", "--dimension", "8"]
     arms = ["--arm", "CMPM only", "--arm", "forward-only LSTM"]
     result = CliRunner().invoke(main, [*arguments, *budget, *arms])

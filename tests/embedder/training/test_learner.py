@@ -61,18 +61,26 @@ def test_repeating_a_batch_is_learnt(
         cpu,
     )
     losses = [learner.step(batch_of(), 0) for _ in range(10)]
-    assert losses[0].keys() == {"loss", "cmpm", "cmpc"}
+    assert losses[0].keys() == {"loss", "cmpm", "cmpc", "contrastive"}
     assert losses[-1]["loss"] < 0.7 * losses[0]["loss"]
 
 
-@pytest.mark.parametrize(("cmpm", "cmpc"), [(1.0, 0.0), (0.0, 1.0), (2.0, 0.5)])
+@pytest.mark.parametrize(
+    "weights",
+    [
+        {"cmpm": 1.0, "cmpc": 0.0, "contrastive": 0.0},
+        {"cmpm": 0.0, "cmpc": 1.0, "contrastive": 0.0},
+        {"cmpm": 0.0, "cmpc": 0.0, "contrastive": 1.0},
+        {"cmpm": 2.0, "cmpc": 0.5, "contrastive": 4.0},
+    ],
+)
 def test_each_loss_has_a_switch_and_a_weight(
-    recipe: Recipe, cpu: Place, cmpm: float, cmpc: float
+    recipe: Recipe, cpu: Place, weights: dict[str, float]
 ) -> None:
-    learner = learner_of(replace(recipe, cmpm_weight=cmpm, cmpc_weight=cmpc), cpu)
-    losses = learner.step(batch_of(), 0)
-    assert losses.keys() == {"loss"} | {n for n, w in (("cmpm", cmpm), ("cmpc", cmpc)) if w}
-    expected = cmpm * losses.get("cmpm", 0) + cmpc * losses.get("cmpc", 0)
+    weighted = {f"{name}_weight": weight for name, weight in weights.items()}
+    losses = learner_of(replace(recipe, **weighted), cpu).step(batch_of(), 0)  # type: ignore[arg-type]
+    assert losses.keys() == {"loss"} | {name for name, weight in weights.items() if weight}
+    expected = sum(weight * losses.get(name, 0) for name, weight in weights.items())
     assert losses["loss"] == pytest.approx(expected, rel=1e-5)
 
 
