@@ -25,7 +25,7 @@ from services.embedder.training.recipe import PAPER, RECOMMENDED, Recipe
 WORDS, IDENTITIES = 30, 11_003
 WARM_UP = 3
 """Steps before those that count."""
-IMAGES = 192
+IMAGES = 384
 """Measured in a turn."""
 TURNS = 3
 PLAIN, SAME_SIZE, OWN_SIZE = "plain", "recommended at the same size", "recommended"
