@@ -18,12 +18,12 @@ def test_a_line_for_each_arm_and_no_arm_trained_twice(drawn: Path, tmp_path: Pat
     arms = ["--arm", "CMPM only", "--arm", "forward-only LSTM"]
     result = CliRunner().invoke(main, [*arguments, *budget, *arms])
     assert result.exit_code == 0, result.output
-    head, rule, *rows = result.output.splitlines()
+    head, rule, *rows = result.stdout.splitlines()
     assert [row.split(" | ")[0] for row in rows] == ["| CMPM only", "| forward-only LSTM"]
     assert {line.count("|") for line in (head, rule, *rows)} == {9}
     (epoch,) = read_history(tmp_path / "CMPM-only")
     assert epoch["losses"].keys() == {"loss", "cmpm"}
-    assert CliRunner().invoke(main, [*arguments, *budget, *arms]).output == result.output
+    assert CliRunner().invoke(main, [*arguments, *budget, *arms]).stdout == result.stdout
 
 
 def test_each_variant_differs_from_the_recommended_recipe() -> None:
