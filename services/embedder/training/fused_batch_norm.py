@@ -34,11 +34,19 @@ class BatchNormReLU6(nn.BatchNorm2d):
     """ReLU6 of the batch norm; with affine weights, running statistics and a fixed momentum."""
 
     def forward(self, images: Tensor) -> Tensor:
-        """(batch, channels, height, width), best channels-last, to the same shape and type."""
+        """(batch, channels, height, width), best channels-last, to the same shape and type.
+
+        Raises ValueError where a channel has a single pixel: that has no variance to learn with.
+        """
         if not self.training:
             return functional.relu6(super().forward(images))
-        output, mean, variance = _BatchNormReLU6.apply(images, self.weight, self.bias, self.eps)
         count = images.numel() // self.num_features
+        if count < 2:
+            raise ValueError(
+                f"batch norm over {tuple(images.shape)} has one value a channel: nothing to learn; "
+                f"choose a larger --batch-size or --image-size"
+            )
+        output, mean, variance = _BatchNormReLU6.apply(images, self.weight, self.bias, self.eps)
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None

@@ -66,19 +66,15 @@ def test_repeating_a_batch_is_learnt(
 
 
 @pytest.mark.parametrize(
-    "weights",
-    [
-        {"cmpm": 1.0, "cmpc": 0.0, "contrastive": 0.0},
-        {"cmpm": 0.0, "cmpc": 1.0, "contrastive": 0.0},
-        {"cmpm": 0.0, "cmpc": 0.0, "contrastive": 1.0},
-        {"cmpm": 2.0, "cmpc": 0.5, "contrastive": 4.0},
-    ],
+    ("cmpm", "cmpc", "contrastive"),
+    [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (2.0, 0.5, 4.0)],
 )
 def test_each_loss_has_a_switch_and_a_weight(
-    recipe: Recipe, cpu: Place, weights: dict[str, float]
+    recipe: Recipe, cpu: Place, cmpm: float, cmpc: float, contrastive: float
 ) -> None:
-    weighted = {f"{name}_weight": weight for name, weight in weights.items()}
-    losses = learner_of(replace(recipe, **weighted), cpu).step(batch_of(), 0)  # type: ignore[arg-type]
+    weighted = replace(recipe, cmpm_weight=cmpm, cmpc_weight=cmpc, contrastive_weight=contrastive)
+    losses = learner_of(weighted, cpu).step(batch_of(), 0)
+    weights = {"cmpm": cmpm, "cmpc": cmpc, "contrastive": contrastive}
     assert losses.keys() == {"loss"} | {name for name, weight in weights.items() if weight}
     expected = sum(weight * losses.get(name, 0) for name, weight in weights.items())
     assert losses["loss"] == pytest.approx(expected, rel=1e-5)
