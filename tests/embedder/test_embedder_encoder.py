@@ -13,17 +13,23 @@ from tests.embedder.conftest import Bare, random_network, random_pixels
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
+on_each_device = pytest.mark.parametrize(
+    "device", [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.cuda)], ids=str
+)
 PRECISIONS = {torch.float32: 0.99999, torch.bfloat16: 0.9999}
 
 
+@on_each_device
 @pytest.mark.parametrize("image_tower", IMAGE_TOWERS)
-def test_images_become_the_plain_networks_vectors_in_any_batch(image_tower: str) -> None:
+def test_images_become_the_plain_networks_vectors_in_any_batch(
+    image_tower: str, device: torch.device
+) -> None:
     network, card = random_network(image_tower)
     images = [random_pixels(seed) for seed in range(3)]
     bare = Bare(copy.deepcopy(network), card)
     expected = np.stack([bare.image(pixels) for pixels in images])
     for precision, least in PRECISIONS.items():
-        encoder = Encoder(copy.deepcopy(network), card, CPU, precision)
+        encoder = Encoder(copy.deepcopy(network), card, device, precision)
         alone = np.concatenate([encoder.encode_images([pixels]) for pixels in images])
         for vectors in (encoder.encode_images(images), alone):
             assert vectors.dtype == np.float32
@@ -31,11 +37,14 @@ def test_images_become_the_plain_networks_vectors_in_any_batch(image_tower: str)
             assert (vectors * expected).sum(axis=1).min() > least
 
 
+@on_each_device
 @pytest.mark.parametrize("precision", PRECISIONS, ids=str)
-def test_a_captions_vector_does_not_depend_on_its_batch(precision: torch.dtype) -> None:
+def test_a_captions_vector_does_not_depend_on_its_batch(
+    precision: torch.dtype, device: torch.device
+) -> None:
     network, card = random_network()
     bare = Bare(*random_network())
-    encoder = Encoder(network, card, CPU, precision)
+    encoder = Encoder(network, card, device, precision)
     captions = ["a", "a woman in a red dress", "man " * 60, "the blue coat with a green bag"]
     words = [card.vocabulary.encode(caption) for caption in captions]
     expected = np.stack([bare.caption(caption) for caption in captions])

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,8 +16,7 @@ from services.embedder.training.pixels import Pixels, decoded
 from services.embedder.training.recipe import Recipe
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """Caption i describes image i // captions_per_image."""
 
     images: Tensor
@@ -27,6 +27,10 @@ class Batch:
     """(images x captions_per_image,) int64"""
     identities: Tensor
     """(images,) int64, counted from 0 over the training identities"""
+
+    def to(self, device: torch.device) -> "Batch":
+        """From pinned memory the copy overlaps with computing."""
+        return Batch(*(part.to(device, non_blocking=True) for part in self))
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,8 @@ def batches(
     run sees what the uninterrupted one would have seen.
     """
     steps = _Steps(data, recipe, epoch, rank, ranks)
-    return iter(DataLoader(steps, batch_size=None, num_workers=workers))
+    pinned = torch.cuda.is_available()
+    return iter(DataLoader(steps, batch_size=None, num_workers=workers, pin_memory=pinned))
 
 
 class _Steps(IterableDataset[Batch]):

@@ -1,6 +1,7 @@
 """Vectors of a split and what retrieval with them reaches, text to image and image to text."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,7 @@ def evaluate_split(
         raise InvalidDataset(f"{dataset.name}: the split {split} is empty")
     pixels = decoded(dataset, images, height=height, width=width, cache=cache)
     embedded = embed_split(network, vocabulary, images, pixels, batch_size=batch_size)
-    return embedded, evaluate(embedded)
+    return embedded, evaluate(embedded, next(network.parameters()).device)
 
 
 def embed_split(
@@ -93,17 +94,14 @@ def embed_split(
     )
 
 
-def evaluate(embedded: EmbeddedSplit) -> Evaluation:
-    """Every figure of an embedded split; every image stands in the gallery once."""
+def evaluate(embedded: EmbeddedSplit, device: torch.device) -> Evaluation:
+    """Every figure of an embedded split, ranked on `device`; each image is in the gallery once."""
     pair = (embedded.caption_identities, embedded.image_identities)
-    by_text = metrics.rank_queries(embedded.caption_vectors, embedded.image_vectors, *pair)
-    described = torch.isin(embedded.image_identities, embedded.caption_identities)
-    by_image = metrics.rank_queries(
-        embedded.image_vectors[described],
-        embedded.caption_vectors,
-        embedded.image_identities[described],
-        embedded.caption_identities,
-    )
+    images, captions = embedded.image_vectors.to(device), embedded.caption_vectors.to(device)
+    of_images, of_captions = embedded.image_identities.to(device), pair[0].to(device)
+    by_text = metrics.rank_queries(captions, images, of_captions, of_images)
+    described = torch.isin(of_images, of_captions)
+    by_image = metrics.rank_queries(images[described], captions, of_images[described], of_captions)
     return Evaluation(
         text_to_image=metrics.summarise(by_text),
         text_to_image_interval=metrics.bootstrap(by_text, embedded.caption_identities),
@@ -118,10 +116,11 @@ def evaluate(embedded: EmbeddedSplit) -> Evaluation:
 @torch.inference_mode()
 def _embed_images(network: Dcpl, pixels: Pixels, batch_size: int) -> Tensor:
     device = next(network.parameters()).device
-    vectors = [
-        network.encode_images(normalise(torch.tensor(pixels[i : i + batch_size]).to(device)))
-        for i in range(0, len(pixels), batch_size)
-    ]
+    with precise_cudnn():
+        vectors = [
+            network.encode_images(normalise(torch.tensor(pixels[i : i + batch_size]).to(device)))
+            for i in range(0, len(pixels), batch_size)
+        ]
     return functional.normalize(torch.cat(vectors).float()).cpu()
 
 
@@ -133,9 +132,18 @@ def _embed_captions(
     device = next(network.parameters()).device
     order = sorted(range(len(captions)), key=lambda i: len(captions[i]))
     vectors = []
-    for start in range(0, len(order), batch_size):
-        chosen = [captions[i] for i in order[start : start + batch_size]]
-        words, lengths = pad(chosen, vocabulary.padding)
-        vectors.append(network.encode_captions(words.to(device), lengths.to(device)))
+    with precise_cudnn():
+        for start in range(0, len(order), batch_size):
+            chosen = [captions[i] for i in order[start : start + batch_size]]
+            words, lengths = pad(chosen, vocabulary.padding)
+            vectors.append(network.encode_captions(words.to(device), lengths.to(device)))
     together = functional.normalize(torch.cat(vectors).float()).cpu()
     return together[torch.tensor(order).argsort()]
+
+
+def precise_cudnn() -> AbstractContextManager[None]:
+    """cuDNN without TF32, which rounds to 10 bits, so that all devices find the same figures."""
+    context: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, allow_tf32=False
+    )
+    return context

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,15 @@ class Place:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+    @property
+    def workers(self) -> int:
+        """Processes that prepare batches for this one. A processor that trains has no time to
+        spare; a GPU would wait for one that prepares.
+        """
+        if self.device.type == "cpu":
+            return 0
+        return min(8, len(os.sched_getaffinity(0)) // self.ranks)
 
     def agree(self, number: int) -> int:
         """The first process's number, in every process."""
@@ -77,18 +87,17 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
         self.objective.train()
-        images = normalise(batch.images.to(self.device))
+        batch = batch.to(self.device)
+        images = normalise(batch.images)
         if not self.recipe.channels_last:
             images = images.contiguous()
         bfloat16 = self.recipe.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
             losses: dict[str, Tensor] = self.module(
-                images,
-                batch.words.to(self.device),
-                batch.lengths.to(self.device),
-                batch.identities.to(self.device),
+                images, batch.words, batch.lengths, batch.identities
             )
-        values = {name: loss.item() for name, loss in losses.items()}
+        # One transfer for all: a GPU would be waited for at each.
+        values = dict(zip(losses, torch.stack([*losses.values()]).tolist(), strict=True))
         if not math.isfinite(values["loss"]):
             raise TrainingDiverged(
                 f"the loss is {values['loss']} at step {self.steps + 1} (epoch {epoch + 1:.2f}, "

@@ -5,7 +5,6 @@ epoch), model/ (the best epoch's weights), tensorboard/ and pixels/ (the decoded
 """
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -157,11 +156,9 @@ def _train_epoch(
     steps = steps_per_epoch(len(data.identities), recipe)
     sums: dict[str, float] = {}
     started = time.monotonic()
-    # A processor that trains has no time to spare; a GPU would wait for one that prepares.
-    workers = (
-        0 if place.device.type == "cpu" else min(8, len(os.sched_getaffinity(0)) // place.ranks)
+    prepared = batches(
+        data, recipe, epoch, rank=place.rank, ranks=place.ranks, workers=place.workers
     )
-    prepared = batches(data, recipe, epoch, rank=place.rank, ranks=place.ranks, workers=workers)
     for step, batch in enumerate(prepared):
         # Dropout draws from the global generator: seeding it here is what makes resuming exact.
         torch.manual_seed(generator_for(recipe.seed, epoch, step, place.rank, 1).initial_seed())

@@ -14,6 +14,7 @@ from services.embedder.training.recipe import RECOMMENDED, Recipe
 from services.embedder.training.synthetic import generate
 
 CPU = Place(torch.device("cpu"))
+CUDA = Place(torch.device("cuda"))
 TINY = replace(
     RECOMMENDED,
     architecture=Architecture(word_dimension=8, hidden=8, dimension=16),
@@ -57,3 +58,9 @@ def tiny() -> Recipe:
 @pytest.fixture
 def cpu() -> Place:
     return CPU
+
+
+@pytest.fixture(params=[CPU, pytest.param(CUDA, marks=pytest.mark.cuda)], ids=["cpu", "cuda"])
+def place(request: pytest.FixtureRequest) -> Place:
+    found: Place = request.param
+    return found

@@ -1,5 +1,6 @@
 """Embedding a split and measuring in it: the same figures whatever the batch size."""
 
+import copy
 import resource
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from services.embedder.dcpl.vocabulary import Vocabulary
 from services.embedder.training.conclude import summary
 from services.embedder.training.datasets import Dataset, InvalidDataset
 from services.embedder.training.evaluate import EmbeddedSplit, evaluate, evaluate_split
+from services.embedder.training.learner import Place
 from services.embedder.training.pixels import decoded
 
 
@@ -29,12 +31,12 @@ def network(vocabulary: Vocabulary) -> Dcpl:
     return Dcpl(architecture).eval()
 
 
-def test_figures_do_not_depend_on_the_batch_size(
-    dataset: Dataset, vocabulary: Vocabulary, network: Dcpl, tmp_path: Path
+def test_figures_do_not_depend_on_the_batch_size_and_device(
+    dataset: Dataset, vocabulary: Vocabulary, network: Dcpl, place: Place, tmp_path: Path
 ) -> None:
     found = [
         evaluate_split(
-            network,
+            copy.deepcopy(network).to(device),
             vocabulary,
             dataset,
             "train",
@@ -43,12 +45,13 @@ def test_figures_do_not_depend_on_the_batch_size(
             cache=tmp_path,
             batch_size=batch_size,
         )
-        for batch_size in (1, 7, 64)
+        for batch_size, device in ((1, "cpu"), (7, place.device), (64, place.device))
     ]
     one, *others = found
     for embedded, evaluation in others:
-        torch.testing.assert_close(embedded.image_vectors, one[0].image_vectors)
-        torch.testing.assert_close(embedded.caption_vectors, one[0].caption_vectors)
+        for vectors in ("image_vectors", "caption_vectors"):
+            same = getattr(embedded, vectors), getattr(one[0], vectors)
+            torch.testing.assert_close(*same, atol=1e-5, rtol=1e-5, msg=vectors)
         assert embedded.captions == one[0].captions
         for name, figure in evaluation.text_to_image.as_dict().items():
             assert figure == pytest.approx(one[1].text_to_image.as_dict()[name], abs=0.05), name
@@ -80,7 +83,7 @@ def test_both_directions_are_those_worked_out_by_hand(dataset: Dataset) -> None:
         caption_vectors=torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.96, 0.28]]),
         caption_identities=torch.tensor([1, 1, 2]),
     )
-    found = evaluate(embedded)
+    found = evaluate(embedded, torch.device("cpu"))
     assert found.text_to_image.rank_1 == pytest.approx(100 * 2 / 3)
     assert found.text_to_image.mean_average_precision == pytest.approx(100 * (1 + 1 + 1 / 2) / 3)
     # Image 1 ranks a, c, b; image 2 ranks b, c, a and is only described by c.

@@ -42,15 +42,15 @@ def recipe(tiny: Recipe) -> Recipe:
     return replace(tiny, architecture=architecture(), warmup_epochs=0, hold=1.0)
 
 
-def learner_of(recipe: Recipe, cpu: Place) -> Learner:
+def learner_of(recipe: Recipe, place: Place) -> Learner:
     torch.manual_seed(0)
-    return Learner(Dcpl(recipe.architecture), recipe, PEOPLE, cpu)
+    return Learner(Dcpl(recipe.architecture), recipe, PEOPLE, place)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("recurrence", ["bidirectional", "forward_twice"])
 def test_repeating_a_batch_is_learnt(
-    recipe: Recipe, cpu: Place, precision: str, recurrence: str
+    recipe: Recipe, place: Place, precision: str, recurrence: str
 ) -> None:
     learner = learner_of(
         replace(
@@ -58,7 +58,7 @@ def test_repeating_a_batch_is_learnt(
             precision=precision,  # type: ignore[arg-type]
             architecture=architecture(recurrence=recurrence),
         ),
-        cpu,
+        place,
     )
     losses = [learner.step(batch_of(), 0) for _ in range(10)]
     assert losses[0].keys() == {"loss", "cmpm", "cmpc", "contrastive"}

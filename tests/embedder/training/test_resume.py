@@ -43,14 +43,14 @@ def interrupt_at(step: int) -> Watch:
 
 
 def test_a_resumed_run_has_the_losses_and_weights_of_an_uninterrupted_one(
-    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+    dataset: Dataset, tiny: Recipe, place: Place, tmp_path: Path
 ) -> None:
     recipe = replace(tiny, epochs=3, word_dropout=0.1)
-    train(dataset, recipe, tmp_path / "whole", name="m", place=cpu)
+    train(dataset, recipe, tmp_path / "whole", name="m", place=place)
     with pytest.raises(Interrupted):  # 4 steps an epoch: in the middle of the second
-        train(dataset, recipe, tmp_path / "cut", name="m", place=cpu, watch=interrupt_at(6))
+        train(dataset, recipe, tmp_path / "cut", name="m", place=place, watch=interrupt_at(6))
     torch.manual_seed(99)  # what a new process would have
-    train(dataset, recipe, tmp_path / "cut", name="m", place=cpu)
+    train(dataset, recipe, tmp_path / "cut", name="m", place=place)
     assert losses_of(tmp_path / "cut") == losses_of(tmp_path / "whole")
     whole = load_checkpoint(tmp_path / "whole" / "checkpoint.pt")["learner"]["objective"]
     cut = load_checkpoint(tmp_path / "cut" / "checkpoint.pt")["learner"]["objective"]
@@ -114,7 +114,7 @@ def test_another_vocabulary_is_refused(
 
 
 def test_a_diverging_run_keeps_the_last_good_checkpoint_and_model(
-    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset, tiny: Recipe, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learners: list[Learner] = []
     initialise = Learner.__init__
@@ -130,7 +130,7 @@ def test_a_diverging_run_keeps_the_last_good_checkpoint_and_model(
             learners[0].objective.network.image_projection.weight.fill_(float("inf"))
 
     with pytest.raises(TrainingDiverged, match=r"at step 5 .*learning rate"):
-        train(dataset, tiny, tmp_path, name="m", place=cpu, watch=Watch(epoch=spoil))
+        train(dataset, tiny, tmp_path, name="m", place=place, watch=Watch(epoch=spoil))
     kept = load_checkpoint(tmp_path / "checkpoint.pt")
     assert kept["progress"]["epochs_done"] == 1
     assert all(w.isfinite().all() for w in kept["learner"]["objective"].values())
