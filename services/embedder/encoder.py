@@ -80,10 +80,10 @@ class Encoder:
     def encode_images(self, images: Sequence[Pixels]) -> Vectors:
         """images: (height, width, 3) uint8 each, all of one size. Returns (batch, dimension)."""
         with torch.inference_mode():
-            pixels = self._to_device(torch.from_numpy(np.stack(images)))
+            pixels = self._to_device(torch.from_numpy(np.stack(self._padded(images))))
             # (batch, height, width, 3) seen as (batch, 3, height, width) is channels-last already
             planes = pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
-            return _unit(self._network.encode_images(planes))
+            return _unit(self._network.encode_images(planes)[: len(images)])
 
     def encode_captions(self, captions: Sequence[Sequence[int]]) -> Vectors:
         """captions: one or more word ids each. Returns (batch, dimension)."""
@@ -97,6 +97,15 @@ class Encoder:
             return _unit(
                 self._network.encode_captions(self._to_device(words), self._to_device(lengths))
             )
+
+    def _padded(self, images: Sequence[Pixels]) -> Sequence[Pixels]:
+        """On a GPU: as many as a power of two, the last one repeated. cuDNN plans its convolutions
+        anew for each batch size that it meets, which takes far longer than they do.
+        """
+        if self.device.type == "cpu":
+            return images
+        missing = (1 << (len(images) - 1).bit_length()) - len(images)
+        return [*images, *[images[-1]] * missing]
 
     def _to_device(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cuda":  # from pinned memory the copy overlaps with computing

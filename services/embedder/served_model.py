@@ -124,16 +124,18 @@ class ServedModel:
 def load_encoder(
     directory: Path, device: torch.device, precision: torch.dtype
 ) -> tuple[ModelCard, Encoder]:
-    """Reads a model and runs it once, so that the first request is as fast as the second.
+    """Reads a model and runs it at some sizes, so that the first requests are fast as well.
 
     Raises InvalidModel, or ArithmeticError if its vectors are not finite.
     """
     network, card = load_model(directory)
     encoder = Encoder(network, card, device, precision)
     grey = np.full((card.image_height, card.image_width, 3), 127, np.uint8)
-    for batch in (1, SUITABLE_BATCH[device.type]):
+    batch = SUITABLE_BATCH[device.type]
+    while batch:  # all sizes that a GPU will see
         encoder.encode_images([grey] * batch)
         encoder.encode_captions([[card.vocabulary.unknown] * 20] * batch)
+        batch //= 2
     return card, encoder
 
 

@@ -45,7 +45,7 @@ def ranks_of_the_bare_network(people: People, cache: Path) -> torch.Tensor:
     }
     images = [by_file[str(record["file_path"])] for record in people.records]
     pixels = decoded(dataset, images, height=card.image_height, width=card.image_width, cache=cache)
-    embedded = embed_split(network, card.vocabulary, images, pixels)
+    embedded = embed_split(network, card.vocabulary, images, pixels, batch_size=64)
     first = [str(record["captions"][0]) for record in people.records]  # type: ignore[index]
     rows = torch.tensor([embedded.captions.index(caption) for caption in first])
     results = rank_queries(

@@ -154,7 +154,7 @@ def train_command(
     show_default=True,
     help="Which images are the gallery, and whose captions the queries.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), default=64, show_default=True)
+@click.option("--batch-size", type=click.IntRange(min=1), help="The figures are the same with any.")
 @click.option("--report", "folder", type=DIRECTORY, help="Write metrics.json and examples here.")
 @click.option("--through-services", "address", help="A query service to ask the same, host:port.")
 @click.option("--gallery", default="default", show_default=True, help="For --through-services.")
@@ -163,7 +163,7 @@ def evaluate(
     model: Path,
     dataset: Path,
     split: str,
-    batch_size: int,
+    batch_size: int | None,
     folder: Path | None,
     address: str | None,
     gallery: str,

@@ -15,6 +15,7 @@ from services.embedder.training.augment import normalise
 from services.embedder.training.batches import Batch
 from services.embedder.training.objective import Objective
 from services.embedder.training.on_cpu import speed_up_on_cpu
+from services.embedder.training.on_cuda import replay
 from services.embedder.training.recipe import Recipe
 
 
@@ -41,7 +42,7 @@ class Place:
         """
         if self.device.type == "cpu":
             return 0
-        return min(8, len(os.sched_getaffinity(0)) // self.ranks)
+        return min(16, max(1, len(os.sched_getaffinity(0)) // self.ranks - 1))
 
     def agree(self, number: int) -> int:
         """The first process's number, in every process."""
@@ -67,8 +68,12 @@ class Learner:
         ).to(place.device)
         if recipe.channels_last:
             self.objective.to(memory_format=torch.channels_last)
-        self.average = copy.deepcopy(network).eval() if recipe.ema_decay else None
-        if place.device.type == "cpu" and recipe.precision == "bfloat16":
+        self.average = _copy_of(network) if recipe.ema_decay else None
+        if place.device.type == "cuda":
+            size = (recipe.batch_size // place.ranks, recipe.image_height, recipe.image_width, 3)
+            blank = self._prepared(torch.zeros(size, dtype=torch.uint8, device=place.device))
+            replay(network.image_tower, blank, bfloat16=recipe.precision == "bfloat16")
+        elif recipe.precision == "bfloat16":
             speed_up_on_cpu(network)
         self.module: nn.Module = self.objective
         if place.ranks > 1:
@@ -82,19 +87,19 @@ class Learner:
         return self.objective.network.eval() if self.average is None else self.average
 
     def step(self, batch: Batch, epoch: float) -> dict[str, float]:
-        """Learn from one batch; `epoch` is the position in the run, with its fraction."""
+        """Learn from one batch; `epoch` is the position in the run, with its fraction.
+
+        On a GPU it must hold this process's whole share of the recipe's batch size.
+        """
         rate = self.recipe.learning_rate * rate_factor(self.recipe, epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["rate_factor"]
         self.objective.train()
         batch = batch.to(self.device)
-        images = normalise(batch.images)
-        if not self.recipe.channels_last:
-            images = images.contiguous()
         bfloat16 = self.recipe.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
             losses: dict[str, Tensor] = self.module(
-                images, batch.words, batch.lengths, batch.identities
+                self._prepared(batch.images), batch.words, batch.lengths, batch.identities
             )
         # One transfer for all: a GPU would be waited for at each.
         values = dict(zip(losses, torch.stack([*losses.values()]).tolist(), strict=True))
@@ -115,6 +120,11 @@ class Learner:
             decay = min(self.recipe.ema_decay, (1 + self.steps) / (10 + self.steps))
             update_average(self.average, self.objective.network, decay)
         return values
+
+    def _prepared(self, images: Tensor) -> Tensor:
+        """(images, height, width, 3) uint8 -> what the network sees, in the recipe's layout."""
+        images = normalise(images)
+        return images if self.recipe.channels_last else images.contiguous()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -139,6 +149,15 @@ class Learner:
             self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.steps = state["steps"]
+
+
+def _copy_of(network: Dcpl) -> Dcpl:
+    """For the average, in eval mode."""
+    copied = copy.deepcopy(network).eval()
+    for module in copied.modules():
+        if isinstance(module, nn.LSTM):
+            module.flatten_parameters()  # cuDNN wants them in one piece, which copying undoes
+    return copied
 
 
 def build_optimizer(objective: Objective, recipe: Recipe) -> torch.optim.Optimizer:
@@ -174,11 +193,12 @@ def rate_factor(recipe: Recipe, epoch: float) -> float:
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """average <- decay x average + (1 - decay) x network; counters are copied."""
     current = network.state_dict()
-    old, new = [], []
+    old: dict[bool, list[Tensor]] = {True: [], False: []}
+    new: dict[bool, list[Tensor]] = {True: [], False: []}
     for name, tensor in average.state_dict().items():
-        if tensor.is_floating_point():
-            old.append(tensor)
-            new.append(current[name])
-        else:
-            tensor.copy_(current[name])
-    torch._foreach_lerp_(old, new, 1 - decay)  # as torch's own EMA does
+        old[tensor.is_floating_point()].append(tensor)
+        new[tensor.is_floating_point()].append(current[name])
+    # All at once, as torch's own EMA does: to a GPU each tensor would be a command.
+    torch._foreach_lerp_(old[True], new[True], 1 - decay)
+    if old[False]:
+        torch._foreach_copy_(old[False], new[False])

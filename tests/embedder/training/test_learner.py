@@ -39,7 +39,7 @@ def batch_of() -> Batch:
 
 @pytest.fixture
 def recipe(tiny: Recipe) -> Recipe:
-    return replace(tiny, architecture=architecture(), warmup_epochs=0, hold=1.0)
+    return replace(tiny, architecture=architecture(), batch_size=PEOPLE, warmup_epochs=0, hold=1.0)
 
 
 def learner_of(recipe: Recipe, place: Place) -> Learner:
