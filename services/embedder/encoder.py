@@ -1,6 +1,7 @@
 """Forward passes at the device's best speed: pixels or word ids in, unit vectors out."""
 
 import copy
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -69,6 +70,9 @@ class Encoder:
         )
         precise_stem = _Stem(copy.deepcopy(convolution), precision)
         network.image_tower = tower
+        # Said once of bfloat16, whose LSTM weights PyTorch cannot keep in the one piece that cuDNN
+        # wants; copying them together at each call is quick.
+        warnings.filterwarnings("ignore", message="RNN module weights are not part of single")
         self._network = network.to(device=device, dtype=precision)
         tower.set_submodule(stem, precise_stem.to(device))
         tower.to(memory_format=torch.channels_last)

@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -85,8 +86,10 @@ def test_killing_a_process_while_images_come_in_loses_none(
         wait_until_indexed(redis, 120)
         assert dead_letters(redis, gallery) == {}
     with Client(query=own_stack.query, redis_url=own_stack.redis_url) as client:
-        found = [hit.filename for hit in client.search("a person", gallery=gallery, top_k=1000)]
-    assert sorted(found) == sorted(f"{i}.jpg" for i in range(min(8 * batches, IMAGES)))
+        assert client.gallery(gallery).count == min(8 * batches, IMAGES)
+        found = [hit.filename for hit in client.search("a person", gallery=gallery, top_k=40)]
+    assert len(set(found)) == 40
+    assert set(found) <= {f"{i}.jpg" for i in range(min(8 * batches, IMAGES))}
 
 
 @pytest.mark.parametrize("gone", ["embedder", "milvus", "redis"])
@@ -156,6 +159,8 @@ def test_searches_answer_while_a_gallery_grows(own_stack: Stack, people: People)
 
         def push() -> None:
             for i in itertools.cycle(range(200)):
+                while redis.xlen(INGEST_STREAM) > 100:
+                    time.sleep(0.01)  # or a slow machine has to index for minutes at the end
                 if stop.is_set():
                     return
                 enqueue(redis, "growing", {f"{i}.jpg": people.image(i)})

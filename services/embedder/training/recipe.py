@@ -96,8 +96,8 @@ RECOMMENDED = Recipe(
     patience=15,
 )
 
-# Small enough for the repository and for a processor without a GPU.
-DEMO = replace(
+# For a processor without a GPU.
+SMALL = replace(
     RECOMMENDED,
     architecture=Architecture(word_dimension=256, hidden=256, dimension=256),
     image_height=128,
@@ -106,4 +106,4 @@ DEMO = replace(
     patience=0,
 )
 
-PRESETS = {"paper": PAPER, "recommended": RECOMMENDED, "demo": DEMO}
+PRESETS = {"paper": PAPER, "recommended": RECOMMENDED, "small": SMALL}

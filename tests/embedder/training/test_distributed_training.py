@@ -103,7 +103,7 @@ def test_torchrun_trains_and_one_process_writes(
     command = [
         *torchrun,
         *("-m", "services.embedder.training", "train", str(drawn), "-o", str(tmp_path / "run")),
-        *("--preset", "demo", "--epochs", "1", "--batch-size", "16"),
+        *("--preset", "small", "--epochs", "1", "--batch-size", "16"),
         *("--image-size", "32", "32", "--device", "cpu"),
     ]
     done = subprocess.run(

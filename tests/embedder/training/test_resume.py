@@ -69,7 +69,7 @@ def test_a_finished_run_is_not_trained_again(
 def test_a_killed_command_goes_on_from_its_last_checkpoint(drawn: Path, tmp_path: Path) -> None:
     command = [
         *(sys.executable, "-m", "services.embedder.training", "train", str(drawn)),
-        *("-o", str(tmp_path), "--preset", "demo", "--epochs", "3", "--batch-size", "16"),
+        *("-o", str(tmp_path), "--preset", "small", "--epochs", "3", "--batch-size", "16"),
         *("--image-size", "32", "32", "--device", "cpu", "--threads", "1"),
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as running:

@@ -16,7 +16,7 @@ from services.embedder.training.recipe import PRESETS
 from services.embedder.training.report import RIGHT
 from services.embedder.training.synthetic import generate
 
-SMALL = ["--preset", "demo", "--batch-size", "16", "--image-size", "32", "32", "--device", "cpu"]
+SMALL = ["--preset", "small", "--batch-size", "16", "--image-size", "32", "32", "--device", "cpu"]
 
 
 def run(*arguments: object) -> Result:
@@ -161,7 +161,7 @@ def test_evaluating_something_else_than_a_model_is_said(drawn: Path) -> None:
 
 def test_a_pretrained_tower_is_where_training_starts(drawn: Path, tmp_path: Path) -> None:
     torch.manual_seed(3)
-    source = Dcpl(PRESETS["demo"].architecture)
+    source = Dcpl(PRESETS["small"].architecture)
     torch.save(source.image_tower.state_dict(), tmp_path / "imagenet.pth")
     result = run(
         *("train", drawn, "-o", tmp_path / "run", *SMALL, "--epochs", "1"),
@@ -187,7 +187,7 @@ def test_weights_that_do_not_fit_are_said(drawn: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("tower", ["mobilenet_v3_large", "resnet50", "convnext_tiny"])
 def test_every_image_tower_trains(drawn: Path, tmp_path: Path, tower: str) -> None:
     result = run(
-        *("train", drawn, "-o", tmp_path, "--preset", "demo", "--epochs", "1", "--device", "cpu"),
+        *("train", drawn, "-o", tmp_path, "--preset", "small", "--epochs", "1", "--device", "cpu"),
         *("--batch-size", "32", "--image-size", "32", "32", "--image-tower", tower),
     )
     assert result.exit_code == 0, result.output
