@@ -71,7 +71,7 @@ class Encoder:
         precise_stem = _Stem(copy.deepcopy(convolution), precision)
         network.image_tower = tower
         # Said once of bfloat16, whose LSTM weights PyTorch cannot keep in the one piece that cuDNN
-        # wants; copying them together at each call is quick.
+        # wants: they are copied together at each call.
         warnings.filterwarnings("ignore", message="RNN module weights are not part of single")
         self._network = network.to(device=device, dtype=precision)
         tower.set_submodule(stem, precise_stem.to(device))

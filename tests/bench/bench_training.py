@@ -24,7 +24,7 @@ from services.embedder.training.learner import Learner, Place
 from services.embedder.training.objective import Objective
 from services.embedder.training.recipe import PAPER, RECOMMENDED, Recipe
 
-WORDS, IDENTITIES = 30, 11_003
+IDENTITIES = 11_003
 PLACE = Place(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
 WARM_UP = 3 if PLACE.device.type == "cpu" else 100
 """Steps before those that count."""
@@ -46,7 +46,8 @@ def noise(recipe: Recipe) -> TrainingImages:
     seen = IMAGES + WARM_UP * recipe.batch_size
     few = min(seen, 1024)
     size = (few, recipe.image_height, recipe.image_width, 3)
-    lengths = torch.randint(WORDS // 2, WORDS + 1, (few,)).tolist()
+    # As many words as the drawn captions have, which have some more than CUHK-PEDES's.
+    lengths = torch.empty(few).normal_(26.5, 7.2).clamp(12, 61).int().tolist()
     words = recipe.architecture.vocabulary_size
     captions = [torch.randint(2, words, (length,)).tolist() for length in lengths]
     of = torch.arange(seen) % few

@@ -86,15 +86,17 @@ class CmpcLoss(nn.Module):
     def forward(self, images: Tensor, captions: Tensor, identities: Tensor) -> Tensor:
         """images, captions: (batch, dimension) float, row i of both of one pair;
         identities: (batch,) int64 in [0, identities). Returns a scalar: cross entropy, mean over
-        the batch, images plus captions. Computed in float32 at least, under autocast too.
+        the batch, images plus captions. Computed in float32 at least, but for the product with the
+        class weights: with many people that is most of the work, and autocast may shorten it.
         """
         with torch.autocast(images.device.type, enabled=False):
             images, captions = _precise(images), _precise(captions)
-            weight = _precise(self.weight)
             projections = torch.cat([_project(images, captions), _project(captions, images)])
+            lengths = _precise(self.weight).norm(dim=0).clamp_min(1e-12)
+        products = projections @ self.weight  # (2 x batch, identities)
+        with torch.autocast(images.device.type, enabled=False):
             # Dividing the logits is dividing the weights, which are many more with many people.
-            lengths = weight.norm(dim=0).clamp_min(1e-12)
-            logits = projections @ weight / lengths  # (2 x batch, identities)
+            logits = _precise(products) / lengths
             return 2 * functional.cross_entropy(logits, identities.repeat(2))
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch._dynamo.exc import BackendCompilerFailed
 from torch._inductor.exc import InductorError
 
+from services.embedder.training.captions_by_length import read_by_length
 from services.embedder.training.fused_batch_norm import fuse_batch_norms
 from services.embedder.training.strided_depthwise import replace_strided_depthwise
 
@@ -17,12 +18,14 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def speed_up_on_cpu(network: nn.Module) -> None:
-    """Fuse batch norms, replace strided depthwise convolutions, keep freed memory in the process.
+    """Fuse batch norms, replace strided depthwise convolutions, read captions of like length
+    together, and keep freed memory in the process.
 
     Weights and state dict stay what they are. Where PyTorch cannot compile, for want of a C++
-    compiler or of Python's headers, the network is left alone and a warning says why.
+    compiler or of Python's headers, norms and convolutions are left alone and a warning says why.
     """
     keep_memory()
+    read_by_length(network)
     try:
         _compiled(torch.zeros(2))
     except (BackendCompilerFailed, InductorError) as error:

@@ -200,7 +200,8 @@ def test_bfloat16_vectors_of_any_length_give_the_loss_of_their_values(scale: flo
     assert losses[0].item() == pytest.approx(cmpm_loss(*exact).item(), rel=1e-4)
     assert losses[1].item() == pytest.approx(contrastive_loss(*exact).item(), rel=1e-4)
     in_double = copy.deepcopy(classification).double()
-    assert losses[2].item() == pytest.approx(in_double(*exact).item(), rel=1e-4)
+    # Its product with the class weights is rounded to the 8 bits of bfloat16.
+    assert losses[2].item() == pytest.approx(in_double(*exact).item(), rel=2**-9)
     sum(losses).backward()
     assert images.grad is not None
     assert images.grad.isfinite().all()

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
-from services.embedder.dcpl.network import mobilenet_v1
+from services.embedder.dcpl.network import Architecture, CaptionTower, mobilenet_v1
+from services.embedder.training.captions_by_length import CaptionTowerByLength
 from services.embedder.training.fused_batch_norm import BatchNormReLU6
 from services.embedder.training.on_cpu import speed_up_on_cpu
 from services.embedder.training.strided_depthwise import StridedDepthwise
@@ -37,6 +39,24 @@ def test_the_papers_tower_learns_the_same() -> None:
         assert likeness > 0.99, name
     for (name, before), after in zip(plain.named_buffers(), fast.buffers(), strict=True):
         torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("recurrence", ["bidirectional", "forward_twice"])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_captions_read_by_length_learn_the_same(count: int, recurrence: str) -> None:
+    torch.manual_seed(0)
+    plain = CaptionTower(Architecture("mobilenet_v1", 50, 8, 12, 16, recurrence))  # type: ignore[arg-type]
+    fast = copy.deepcopy(plain)
+    speed_up_on_cpu(fast)
+    assert type(fast) is CaptionTowerByLength
+    lengths = torch.randint(1, 9, (count,))
+    words = torch.randint(50, (count, 8))
+    vectors = [tower(words, lengths) for tower in (plain, fast)]
+    torch.testing.assert_close(vectors[1], vectors[0])
+    for found in vectors:
+        found.square().sum().backward()
+    for (name, expected), weight in zip(plain.named_parameters(), fast.parameters(), strict=True):
+        torch.testing.assert_close(weight.grad, expected.grad, msg=name)
 
 
 def test_what_it_does_not_know_is_left_alone() -> None:
