@@ -49,6 +49,15 @@ def test_what_was_pushed_is_searchable_with_all_that_was_said(client: Client, sm
     assert client.gallery(small).count == 3
 
 
+def test_leafing_through_a_gallery_comes_to_all_of_it(client: Client, people_gallery: str) -> None:
+    pages = [
+        client.search("a person", gallery=people_gallery, top_k=100, offset=offset)
+        for offset in range(0, 1000, 100)
+    ]
+    assert [len(page) for page in pages] == [100] * 10
+    assert len({hit.filename for page in pages for hit in page}) == 1000
+
+
 def test_filters_select_by_camera_time_and_tags(client: Client, small: str) -> None:
     assert found(client, small, Filter(cameras=["gate"])) == {"1.jpg", "2.jpg"}
     assert found(client, small, Filter(cameras=['say "hall"'])) == {"3.jpg"}

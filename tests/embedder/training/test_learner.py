@@ -65,6 +65,17 @@ def test_repeating_a_batch_is_learnt(
     assert losses[-1]["loss"] < 0.7 * losses[0]["loss"]
 
 
+@pytest.mark.cuda
+def test_recorded_passes_learn_the_same(recipe: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    exact, cuda = replace(recipe, precision="float32"), Place(torch.device("cuda"))
+    recorded = learner_of(exact, cuda)
+    monkeypatch.setattr("services.embedder.training.learner.replay", lambda *_, **__: None)
+    plain = learner_of(exact, cuda)
+    for _ in range(3):
+        found, expected = recorded.step(batch_of(), 0), plain.step(batch_of(), 0)
+        assert found == pytest.approx(expected, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("cmpm", "cmpc", "contrastive"),
     [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (2.0, 0.5, 4.0)],
