@@ -88,8 +88,8 @@ class Stack:
             # Lite scans what it has not written to disk row by row, by default up to 128 MiB:
             # a search among 2,000 images took 39 ms, and takes 9.
             "MILVUS_LITE_MEMTABLE_MEMORY_LIMIT_BYTES": str(2**20),
-            # Unless told otherwise Lite looks at 64 candidates, however many hits are asked for, and
-            # who leafs through a gallery comes to an end before its middle.
+            # Unless told otherwise Lite looks at 64 candidates, however many hits are asked for,
+            # and who leafs through a gallery comes to an end that is none.
             "MILVUS_SEARCH_PARAMS": '{"ef": 1000}',
             **environment,
             "REDIS_URL": self.redis_url,
