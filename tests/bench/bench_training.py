@@ -64,10 +64,11 @@ def measure(name: str) -> tuple[float, float]:
     recipe = RECIPES[name]
     step = plain_step(recipe) if name == PLAIN else recommended_step(recipe)
     started = 0.0
-    for number, batch in enumerate(batches(noise(recipe), recipe, 0, workers=PLACE.workers)):
+    prepared = batches(noise(recipe), recipe, 0, workers=PLACE.workers)
+    for number, batch in enumerate(prepared, start=1):
+        step(batch)
         if number == WARM_UP:
             started = time.monotonic()
-        step(batch)
     seconds = time.monotonic() - started
     if PLACE.device.type == "cuda":
         return IMAGES / seconds, torch.cuda.max_memory_allocated() / 2**20

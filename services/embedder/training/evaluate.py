@@ -19,6 +19,7 @@ from services.embedder.training.datasets import Dataset, InvalidDataset, PersonI
 from services.embedder.training.pixels import Pixels, decoded
 
 SUITABLE_BATCH = {"cpu": 64, "cuda": 512}
+"""Images or captions in one pass; a GPU wants them large, a processor's memory does not."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,9 @@ def embed_split(
 
 def evaluate(embedded: EmbeddedSplit, device: torch.device) -> Evaluation:
     """Every figure of an embedded split, ranked on `device`; each image is in the gallery once."""
-    pair = (embedded.caption_identities, embedded.image_identities)
     images, captions = embedded.image_vectors.to(device), embedded.caption_vectors.to(device)
-    of_images, of_captions = embedded.image_identities.to(device), pair[0].to(device)
+    of_images = embedded.image_identities.to(device)
+    of_captions = embedded.caption_identities.to(device)
     by_text = metrics.rank_queries(captions, images, of_captions, of_images)
     described = torch.isin(of_images, of_captions)
     by_image = metrics.rank_queries(images[described], captions, of_images[described], of_captions)
@@ -113,8 +114,8 @@ def evaluate(embedded: EmbeddedSplit, device: torch.device) -> Evaluation:
         text_to_image=metrics.summarise(by_text),
         text_to_image_interval=metrics.bootstrap(by_text, embedded.caption_identities),
         image_to_text=metrics.summarise(by_image),
-        chance_rank_1=metrics.chance_rank(*pair, 1),
-        chance_rank_10=metrics.chance_rank(*pair, 10),
+        chance_rank_1=metrics.chance_rank(of_captions, of_images, 1),
+        chance_rank_10=metrics.chance_rank(of_captions, of_images, 10),
         gallery_images=len(embedded.images),
         identities=len(torch.unique(embedded.image_identities)),
     )
