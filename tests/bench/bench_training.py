@@ -31,11 +31,13 @@ WARM_UP = 3 if PLACE.device.type == "cpu" else 100
 IMAGES = 384 if PLACE.device.type == "cpu" else 16_384
 """Measured in a turn."""
 TURNS = 3
-PLAIN, SAME_SIZE, OWN_SIZE = "plain", "recommended at the same size", "recommended"
+PLAIN = "plain"
+SAME_SIZE = replace(RECOMMENDED, image_height=224, image_width=224)
 RECIPES = {
     PLAIN: PAPER,
-    SAME_SIZE: replace(RECOMMENDED, image_height=224, image_width=224),
-    OWN_SIZE: RECOMMENDED,
+    "recommended, one caption": replace(SAME_SIZE, captions_per_image=1),  # as plain has
+    "recommended, its two captions": SAME_SIZE,
+    "recommended, its own size": RECOMMENDED,
 }
 
 
