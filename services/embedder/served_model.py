@@ -132,7 +132,7 @@ def load_encoder(
     encoder = Encoder(network, card, device, precision)
     grey = np.full((card.image_height, card.image_width, 3), 127, np.uint8)
     batch = SUITABLE_BATCH[device.type]
-    while batch:  # all sizes that a GPU will see
+    while batch:  # the sizes that a GPU sees, unless it is told to take larger ones
         encoder.encode_images([grey] * batch)
         encoder.encode_captions([[card.vocabulary.unknown] * 20] * batch)
         batch //= 2

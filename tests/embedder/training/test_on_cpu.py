@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -43,9 +44,11 @@ def test_the_papers_tower_learns_the_same() -> None:
 
 @pytest.mark.parametrize("recurrence", ["bidirectional", "forward_twice"])
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_captions_read_by_length_learn_the_same(count: int, recurrence: str) -> None:
+def test_captions_read_by_length_learn_the_same(
+    count: int, recurrence: Literal["bidirectional", "forward_twice"]
+) -> None:
     torch.manual_seed(0)
-    plain = CaptionTower(Architecture("mobilenet_v1", 50, 8, 12, 16, recurrence))  # type: ignore[arg-type]
+    plain = CaptionTower(Architecture("mobilenet_v1", 50, 8, 12, 16, recurrence))
     fast = copy.deepcopy(plain)
     speed_up_on_cpu(fast)
     assert type(fast) is CaptionTowerByLength
