@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from services.embedder.dcpl.network import Dcpl
+from services.embedder.encoder import choose_precision
 from services.embedder.training.augment import normalise
 from services.embedder.training.batches import Batch
 from services.embedder.training.objective import Objective
@@ -59,6 +60,10 @@ class Learner:
     def __init__(self, network: Dcpl, recipe: Recipe, identities: int, place: Place) -> None:
         self.recipe = recipe
         self.device = place.device
+        self.bfloat16 = (
+            recipe.precision == "bfloat16"
+            and choose_precision("auto", place.device) == torch.bfloat16
+        )
         self.objective = Objective(
             network,
             identities,
@@ -72,11 +77,11 @@ class Learner:
         if place.device.type == "cuda":
             size = (recipe.batch_size // place.ranks, recipe.image_height, recipe.image_width, 3)
             blank = self._prepared(torch.zeros(size, dtype=torch.uint8, device=place.device))
-            replay(network.image_tower, blank, bfloat16=recipe.precision == "bfloat16")
+            replay(network.image_tower, blank, bfloat16=self.bfloat16)
         elif recipe.precision == "bfloat16":
             speed_up_on_cpu(network)
         self.module: nn.Module = self.objective
-        if place.ranks > 1:
+        if torch.distributed.is_initialized():
             self.module = DistributedDataParallel(self.objective)
         self.optimizer = build_optimizer(self.objective, recipe)
         self.steps = 0
@@ -96,8 +101,7 @@ class Learner:
             group["lr"] = rate * group["rate_factor"]
         self.objective.train()
         batch = batch.to(self.device)
-        bfloat16 = self.recipe.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
             losses: dict[str, Tensor] = self.module(
                 self._prepared(batch.images), batch.words, batch.lengths, batch.identities
             )

@@ -11,18 +11,24 @@ import torch
 
 from services.embedder.dcpl.network import Architecture, Dcpl
 from services.embedder.training.batches import Batch
+from services.embedder.training.evaluate import precise_cudnn
 from services.embedder.training.learner import Learner, Place
 from services.embedder.training.recipe import Augmentation, Recipe
 from tests.conftest import free_port
 
-TWO_PROCESSES = """
+ONE_OF_SEVERAL = """
 import sys, torch
 from pathlib import Path
-from tests.embedder.training.test_distributed_training import gradients
-torch.distributed.init_process_group("gloo")
+from tests.embedder.training.test_distributed_training import Place, gradients
+backend, folder = sys.argv[1:]
+torch.distributed.init_process_group(backend)
 torch.set_num_threads(1)
-rank = torch.distributed.get_rank()
-torch.save(gradients(rank=rank, ranks=2), Path(sys.argv[1]) / f"{rank}.pt")
+rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
+device = torch.device("cpu")
+if backend == "nccl":
+    device = torch.device("cuda", rank)
+    torch.cuda.set_device(device)
+torch.save(gradients(Place(device, rank, ranks)), Path(folder) / f"{rank}.pt")
 torch.distributed.destroy_process_group()
 """
 
@@ -37,7 +43,7 @@ class Statistics(torch.nn.BatchNorm2d):
         )
 
 
-def gradients(rank: int = 0, ranks: int = 1) -> dict[str, torch.Tensor]:
+def gradients(place: Place) -> dict[str, torch.Tensor]:
     """Losses and gradients of one step on the same eight pairs, of which this process has its
     share."""
     recipe = Recipe(
@@ -45,49 +51,53 @@ def gradients(rank: int = 0, ranks: int = 1) -> dict[str, torch.Tensor]:
         augmentation=Augmentation(flip=False),
         precision="float32",
         learning_rate=1e-9,
+        batch_size=8,
     )
     torch.manual_seed(0)
     network = Dcpl(recipe.architecture)
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.__class__ = Statistics
-    learner = Learner(network, recipe, 4, Place(torch.device("cpu"), rank, ranks))
     whole = Batch(
         images=torch.randint(256, (8, 32, 32, 3), dtype=torch.uint8),
         words=torch.randint(2, 20, (16, 5)),  # two captions an image
         lengths=torch.randint(1, 6, (16,)),
         identities=torch.arange(8) % 4,
     )
-    share = torch.arange(8)[rank::ranks]
+    share = torch.arange(8)[place.rank :: place.ranks]
     captions = torch.stack([2 * share, 2 * share + 1], 1).flatten()
     batch = Batch(
         whole.images[share], whole.words[captions], whole.lengths[captions], whole.identities[share]
     )
-    losses = learner.step(batch, 0)
+    with precise_cudnn():
+        learner = Learner(network, recipe, 4, place)
+        losses = learner.step(batch, 0)
     found = {f"loss {name}": torch.tensor(loss) for name, loss in losses.items()}
     for name, weight in learner.objective.named_parameters():
         assert weight.grad is not None
-        found[name] = weight.grad
+        found[name] = weight.grad.cpu()
     return found
 
 
-@pytest.fixture
-def torchrun() -> list[str]:
+def torchrun(processes: int) -> list[str]:
     return [
-        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+        *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)),
         *("--master-addr", "127.0.0.1", "--master-port", str(free_port())),
     ]
 
 
-def test_losses_and_gradients_equal_those_of_one_process(
-    tmp_path: Path, torchrun: list[str]
-) -> None:
-    script = tmp_path / "two.py"
-    script.write_text(TWO_PROCESSES)
-    environment = os.environ | {"PYTHONPATH": str(Path.cwd()), "OMP_NUM_THREADS": "1"}
-    subprocess.run([*torchrun, str(script), str(tmp_path)], check=True, env=environment)
-    alone = gradients()
-    for rank in (0, 1):
+@pytest.mark.parametrize("backend", ["gloo", pytest.param("nccl", marks=pytest.mark.cuda)])
+def test_losses_and_gradients_equal_those_of_one_process(tmp_path: Path, backend: str) -> None:
+    """On GPUs with one process for each, be it a single one."""
+    processes = 2 if backend == "gloo" else torch.cuda.device_count()
+    script = tmp_path / "one_of_several.py"
+    script.write_text(ONE_OF_SEVERAL)
+    path = os.pathsep.join([str(Path.cwd()), *sys.path])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [*torchrun(processes), str(script), backend, str(tmp_path)]
+    subprocess.run(command, check=True, env=environment)
+    alone = gradients(Place(torch.device("cpu" if backend == "gloo" else "cuda")))
+    for rank in range(processes):
         together = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert together.keys() == alone.keys()
         for name, expected in alone.items():
@@ -97,11 +107,9 @@ def test_losses_and_gradients_equal_those_of_one_process(
             )
 
 
-def test_torchrun_trains_and_one_process_writes(
-    drawn: Path, tmp_path: Path, torchrun: list[str]
-) -> None:
+def test_torchrun_trains_and_one_process_writes(drawn: Path, tmp_path: Path) -> None:
     command = [
-        *torchrun,
+        *torchrun(2),
         *("-m", "services.embedder.training", "train", str(drawn), "-o", str(tmp_path / "run")),
         *("--preset", "small", "--epochs", "1", "--batch-size", "16"),
         *("--image-size", "32", "32", "--device", "cpu"),
