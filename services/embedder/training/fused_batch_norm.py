@@ -1,18 +1,21 @@
 """Batch norm and ReLU6 as one operation for a processor, where both do nothing but wait for memory.
 
-PyTorch's compiler makes the loops; each reads the images once. As PyTorch's own batch norm does,
-they compute in float32 and keep the type of the images.
+Each loop reads the images once. As PyTorch's own batch norm does, they compute in float32 and keep
+the type of the images.
 """
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-ROWS = 128
-"""Pixels whose sum one loop builds before the next; their channels stay in the first cache."""
+from services.embedder.training.loops import (
+    channel_sums,
+    gradient_sums,
+    scaled,
+    scaled_gradient,
+)
 
 
 def fuse_batch_norms(network: nn.Module) -> None:
@@ -69,78 +72,33 @@ class _BatchNormReLU6(torch.autograd.Function):
     def forward(
         context: Any, images: Tensor, weight: Tensor, bias: Tensor, epsilon: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        rows = _rows(images)
-        sums, squares = (part.double().sum(dim=0) for part in _sums(rows))
-        mean = sums / (len(rows) * rows.shape[1])
-        variance = (squares / (len(rows) * rows.shape[1]) - mean.square()).clamp_min_(0)
+        pixels = _channels_last(images)
+        count = pixels.numel() // pixels.shape[3]
+        mean, squares = (total / count for total in channel_sums(pixels))
+        variance = (squares - mean.square()).clamp_min_(0)
         inverse = (variance + epsilon).rsqrt()
         mean, variance, inverse = mean.float(), variance.float(), inverse.float()
-        scale = weight * inverse
-        shift = bias - mean * scale
-        context.save_for_backward(images, mean, inverse, scale, shift)
+        scale = weight.detach() * inverse
+        shift = bias.detach() - mean * scale
+        context.save_for_backward(pixels, mean, inverse, scale, shift)
         context.mark_non_differentiable(mean, variance)
-        return _as_images(_scaled(rows, scale, shift), images.shape), mean, variance
+        return scaled(pixels, scale, shift).permute(0, 3, 1, 2), mean, variance
 
     @staticmethod
     def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        images, mean, inverse, scale, shift = context.saved_tensors
-        rows, gradient = _rows(images), _rows(gradients[0])
-        count = len(rows) * rows.shape[1]
+        pixels, mean, inverse, scale, shift = context.saved_tensors
+        gradient = _channels_last(gradients[0])
+        count = pixels.numel() // pixels.shape[3]
         to_bias, products = (
-            part.sum(dim=0) for part in _gradient_sums(rows, gradient, scale, shift)
+            total.float() for total in gradient_sums(pixels, gradient, scale, shift)
         )
         to_weight = (products - mean * to_bias) * inverse
         factor = -scale * inverse * to_weight / count
         offset = -scale * to_bias / count - factor * mean
-        to_rows = _gradient(rows, gradient, scale, shift, factor, offset)
-        return _as_images(to_rows, images.shape), to_weight, to_bias, None
+        to_pixels = scaled_gradient(pixels, gradient, scale, shift, factor, offset)
+        return to_pixels.permute(0, 3, 1, 2), to_weight, to_bias, None
 
 
-def _rows(images: Tensor) -> Tensor:
-    """(batch, channels, height, width) -> (groups, pixels, channels), a view if channels-last."""
-    pixels = images.detach().permute(0, 2, 3, 1)
-    count = pixels.numel() // pixels.shape[3]
-    return pixels.reshape(-1, math.gcd(count, ROWS), pixels.shape[3])
-
-
-def _as_images(rows: Tensor, shape: torch.Size) -> Tensor:
-    batch, channels, height, width = shape
-    return rows.view(batch, height, width, channels).permute(0, 3, 1, 2)
-
-
-@torch.compile(dynamic=True)
-def _sums(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Of each group and channel: the sum and the sum of squares."""
-    values = rows.float()
-    return values.sum(dim=1), values.square().sum(dim=1)
-
-
-@torch.compile(dynamic=True)
-def _scaled(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    return (rows.float() * scale + shift).clamp(0, 6).to(rows.dtype)
-
-
-@torch.compile(dynamic=True)
-def _gradient_sums(
-    rows: Tensor, gradient: Tensor, scale: Tensor, shift: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Of each group and channel: the sum of g, and of g x."""
-    values = rows.float()
-    passed = _passed(values, gradient, scale, shift)
-    return passed.sum(dim=1), (passed * values).sum(dim=1)
-
-
-@torch.compile(dynamic=True)
-def _gradient(
-    rows: Tensor, gradient: Tensor, scale: Tensor, shift: Tensor, factor: Tensor, offset: Tensor
-) -> Tensor:
-    """g scale + x factor + offset."""
-    values = rows.float()
-    passed = _passed(values, gradient, scale, shift)
-    return (passed * scale + values * factor + offset).to(rows.dtype)
-
-
-def _passed(values: Tensor, gradient: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """g: the gradient where ReLU6 lets it through."""
-    scaled = values * scale + shift
-    return torch.where((scaled > 0) & (scaled < 6), gradient.float(), 0.0)
+def _channels_last(images: Tensor) -> Tensor:
+    """(batch, channels, height, width) -> (batch, height, width, channels), contiguous."""
+    return images.detach().permute(0, 2, 3, 1).contiguous()

@@ -79,7 +79,7 @@ class Learner:
             blank = self._prepared(torch.zeros(size, dtype=torch.uint8, device=place.device))
             replay(network.image_tower, blank, bfloat16=self.bfloat16)
         elif recipe.precision == "bfloat16":
-            speed_up_on_cpu(network)
+            speed_up_on_cpu(network, bfloat16=self.bfloat16)
         self.module: nn.Module = self.objective
         if torch.distributed.is_initialized():
             self.module = DistributedDataParallel(self.objective)

@@ -1,44 +1,37 @@
-"""What makes bfloat16 training fast on a processor; but for rounding it learns the same."""
+"""What makes training fast on a processor; but for rounding it learns the same."""
 
 import ctypes
 import logging
 
 import torch
-from torch import Tensor, nn
-from torch._dynamo.exc import BackendCompilerFailed
-from torch._inductor.exc import InductorError
+from torch import nn
 
 from services.embedder.training.captions_by_length import read_by_length
+from services.embedder.training.depthwise import replace_depthwise
 from services.embedder.training.fused_batch_norm import fuse_batch_norms
-from services.embedder.training.strided_depthwise import replace_strided_depthwise
+from services.embedder.training.loops import CannotCompile, loops
 
 LOG = logging.getLogger(__name__)
 # Of mallopt(3).
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
-def speed_up_on_cpu(network: nn.Module) -> None:
-    """Fuse batch norms, replace strided depthwise convolutions, read captions of like length
-    together, and keep freed memory in the process.
+def speed_up_on_cpu(network: nn.Module, *, bfloat16: bool) -> None:
+    """Fuse batch norms, replace depthwise convolutions, read captions of like length together, and
+    keep freed memory in the process.
 
-    Weights and state dict stay what they are. Where PyTorch cannot compile, for want of a C++
-    compiler or of Python's headers, norms and convolutions are left alone and a warning says why.
+    bfloat16: whether the network will run under autocast. Weights and state dict stay what they
+    are. Where there is no C compiler, norms and convolutions are left alone and a warning says so.
     """
     keep_memory()
     read_by_length(network)
     try:
-        _compiled(torch.zeros(2))
-    except (BackendCompilerFailed, InductorError) as error:
-        reason = str(error).splitlines()[0]
-        LOG.warning("training will be slower, as PyTorch cannot compile here: %s", reason)
+        loops(torch.bfloat16 if bfloat16 else torch.float32)
+    except CannotCompile as error:
+        LOG.warning("training will be slower, as nothing can be compiled here: %s", error)
         return
     fuse_batch_norms(network)
-    replace_strided_depthwise(network)
-
-
-@torch.compile
-def _compiled(values: Tensor) -> Tensor:
-    return values + 1
+    replace_depthwise(network)
 
 
 def keep_memory() -> None:

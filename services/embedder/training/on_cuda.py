@@ -15,4 +15,6 @@ def replay(module: nn.Module, inputs: Tensor, *, bfloat16: bool) -> None:
     before = copy.deepcopy(module.state_dict())
     with torch.autocast("cuda", torch.bfloat16, enabled=bfloat16, cache_enabled=False):
         torch.cuda.make_graphed_callables(module.train(), (inputs,))
+    # The recording keeps the nodes that gather gradients, on the stream that it was made on.
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
     module.load_state_dict(before)  # the recorded passes have moved the running statistics
