@@ -201,7 +201,12 @@ def test_ctrl_c_says_what_is_queued(redis_url: str, redis: Redis, folder: Path) 
     """Nobody takes from the queue, so the push waits."""
     environment = {**os.environ, "REDIS_URL": redis_url}
     process = subprocess.Popen(
-        [PASSERBY, "push", folder], env=environment, stderr=subprocess.PIPE, text=True
+        [PASSERBY, "push", folder],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Tests that a shell runs in the background inherit that Ctrl-C is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_until(lambda: redis.xlen(INGEST_STREAM) == 1, "the entry on the queue")
     time.sleep(0.2)  # the call that put it there returns
