@@ -78,8 +78,8 @@ class _BatchNormReLU6(torch.autograd.Function):
         variance = (squares - mean.square()).clamp_min_(0)
         inverse = (variance + epsilon).rsqrt()
         mean, variance, inverse = mean.float(), variance.float(), inverse.float()
-        scale = weight.detach() * inverse
-        shift = bias.detach() - mean * scale
+        scale = weight * inverse
+        shift = bias - mean * scale
         context.save_for_backward(pixels, mean, inverse, scale, shift)
         context.mark_non_differentiable(mean, variance)
         return scaled(pixels, scale, shift).permute(0, 3, 1, 2), mean, variance
@@ -101,4 +101,4 @@ class _BatchNormReLU6(torch.autograd.Function):
 
 def _channels_last(images: Tensor) -> Tensor:
     """(batch, channels, height, width) -> (batch, height, width, channels), contiguous."""
-    return images.detach().permute(0, 2, 3, 1).contiguous()
+    return images.permute(0, 2, 3, 1).contiguous()

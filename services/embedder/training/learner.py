@@ -78,7 +78,7 @@ class Learner:
             size = (recipe.batch_size // place.ranks, recipe.image_height, recipe.image_width, 3)
             blank = self._prepared(torch.zeros(size, dtype=torch.uint8, device=place.device))
             replay(network.image_tower, blank, bfloat16=self.bfloat16)
-        elif recipe.precision == "bfloat16":
+        elif recipe.precision == "bfloat16":  # one in float32 stays PyTorch's own
             speed_up_on_cpu(network, bfloat16=self.bfloat16)
         self.module: nn.Module = self.objective
         if torch.distributed.is_initialized():

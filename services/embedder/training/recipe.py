@@ -55,6 +55,7 @@ class Recipe:
     ema_decay: float = 0.0
     """0 keeps no average: the last weights are the model."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """bfloat16: where the device multiplies in it; elsewhere float32."""
     channels_last: bool = True
     patience: int = 0
     """Epochs without a better validation Rank-1 before the run stops, counted once the rate falls

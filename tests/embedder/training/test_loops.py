@@ -1,7 +1,5 @@
 """The compiled loops: rounding, what is no number, and threads."""
 
-from collections.abc import Callable
-
 import pytest
 import torch
 from torch import Tensor
@@ -41,32 +39,24 @@ def every_loop(images: Tensor) -> list[Tensor]:
     ]
 
 
-@pytest.fixture
-def with_threads() -> Callable[[int, Tensor], list[Tensor]]:
-    def run(threads: int, images: Tensor) -> list[Tensor]:
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        try:
-            return every_loop(images)
-        finally:
-            torch.set_num_threads(before)
-
-    return run
+def with_threads(threads: int, images: Tensor) -> list[Tensor]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return every_loop(images)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_threads_share_the_work(
-    dtype: torch.dtype, with_threads: Callable[[int, Tensor], list[Tensor]]
-) -> None:
+def test_threads_share_the_work(dtype: torch.dtype) -> None:
     images = images_of(dtype)
     for alone, shared in zip(with_threads(1, images), with_threads(3, images), strict=True):
         torch.testing.assert_close(shared, alone)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_same_threads_find_the_same_to_the_last_bit(
-    dtype: torch.dtype, with_threads: Callable[[int, Tensor], list[Tensor]]
-) -> None:
+def test_the_same_threads_find_the_same_to_the_last_bit(dtype: torch.dtype) -> None:
     images = images_of(dtype)
     for first, second in zip(with_threads(3, images), with_threads(3, images), strict=True):
         assert torch.equal(first, second)
