@@ -62,6 +62,7 @@ async def test_restarting_one_replica_after_the_other_is_not_noticed(
             call = stub.EmbedImages(images) if kind else stub.EmbedCaptions(captions)
             assert all(result.vector for result in (await call).results)
             answered[kind] += 1
+            await asyncio.sleep(0.05)  # or the replica that starts would hardly get to compute
 
     async def more_answers() -> None:
         wanted = [count + 20 for count in answered]
