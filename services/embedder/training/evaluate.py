@@ -16,6 +16,7 @@ from services.embedder.training import metrics
 from services.embedder.training.augment import normalise
 from services.embedder.training.batches import pad
 from services.embedder.training.datasets import Dataset, InvalidDataset, PersonImage, Split
+from services.embedder.training.on_cpu import keep_memory
 from services.embedder.training.pixels import Pixels, decoded
 
 SUITABLE_BATCH = {"cpu": 64, "cuda": 512}
@@ -124,6 +125,8 @@ def evaluate(embedded: EmbeddedSplit, device: torch.device) -> Evaluation:
 @torch.inference_mode()
 def _embed_images(network: Dcpl, pixels: Pixels, batch_size: int) -> Tensor:
     device = next(network.parameters()).device
+    if device.type == "cpu":
+        keep_memory()
     with precise_cudnn():
         vectors = [
             network.encode_images(normalise(torch.tensor(pixels[i : i + batch_size]).to(device)))

@@ -37,8 +37,10 @@ def speed_up_on_cpu(network: nn.Module, *, bfloat16: bool) -> None:
 def keep_memory() -> None:
     """Tell glibc to reuse freed memory instead of returning it to the system.
 
-    A step's activations are as large as those of the last one; to get them anew, page by page,
-    costs a tenth of the step. Other C libraries are left alone.
+    A batch's activations are as large as those of the last one; to get them anew, page by page,
+    costs a tenth of a training step, and up to half of the time of an evaluation. It works for the
+    main thread only: the arenas of others give back what is so large. Other C libraries are left
+    alone.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
