@@ -62,6 +62,12 @@ class People:
     def image(self, index: int) -> bytes:
         return (self.folder / "imgs" / str(self.records[index]["file_path"])).read_bytes()
 
+    def data_set(self, folder: Path, records: list[dict[str, object]]) -> Path:
+        """A data set in `folder` of those records alone."""
+        (folder / "imgs").symlink_to(self.folder / "imgs")
+        (folder / "reid_raw.json").write_text(json.dumps(records))
+        return folder
+
 
 @pytest.fixture(scope="session")
 def people(tmp_path_factory: pytest.TempPathFactory) -> People:

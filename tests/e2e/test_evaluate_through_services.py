@@ -1,6 +1,5 @@
 """`evaluate --through-services` asks a running stack what it asks the bare network."""
 
-import json
 import re
 from pathlib import Path
 
@@ -17,12 +16,10 @@ IMAGES = 160
 @pytest.fixture
 def few(people: People, tmp_path: Path) -> Path:
     """A data set of some of the people, which all count as its split test but for four."""
-    (tmp_path / "imgs").symlink_to(people.folder / "imgs")
     records = [record | {"split": "test"} for record in people.records[:IMAGES]]
     for record in records[:4]:
         record["split"] = "val"
-    (tmp_path / "reid_raw.json").write_text(json.dumps(records))
-    return tmp_path
+    return people.data_set(tmp_path, records)
 
 
 def test_a_model_is_measured_through_the_services(stack: Stack, few: Path, gallery: str) -> None:
