@@ -56,8 +56,9 @@ class ModelVersions:
             )
         return str(answer["collection_name"]).split("_", 2)[1]
 
-    async def switch_when_complete(self, gallery: str, version: str) -> None:
-        """Has searches use this version as soon as they lose no image by it.
+    async def switch_when_complete(self, gallery: str, version: str) -> str:
+        """Has searches use this version as soon as they lose no image by it. Returns the version
+        that they use then.
 
         Asked each time, because processes that embed with different models may switch in turns.
         """
@@ -65,24 +66,25 @@ class ModelVersions:
         async with self._switching[gallery]:
             serving = await self.serving(gallery)
             if serving == version:
-                return
+                return version
             old = collection_name(gallery, serving)
             indexed, images = await self._milvus.count(new), await self._milvus.count(old)
             event = log.bind(gallery=gallery, serving=serving, indexing=version)
             if indexed < images:
                 event.info("another_model_serves", images=images, indexed=indexed)
-                return
+                return serving
             missing = self._missing[new] = await self._first_missing(new, old)
             if missing:
                 event.info(
                     "another_model_serves", missing_at_least=len(missing), for_example=missing[0]
                 )
-                return
+                return serving
             with self._milvus.errors(f"switch gallery {gallery} to model {version}"):
                 await self._milvus.client.alter_alias(
                     new, alias_name(gallery), timeout=self._milvus.timeout_s
                 )
             log.info("gallery_switched", gallery=gallery, was=serving, now=version, images=indexed)
+            return version
 
     async def collections(self, gallery: str) -> list[str]:
         """The collections of all its versions."""

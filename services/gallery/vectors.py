@@ -68,8 +68,9 @@ class Vectors:
         with self._milvus.errors("list collections"):
             await self._milvus.client.list_collections(timeout=self._milvus.timeout_s)
 
-    async def upsert(self, gallery: str, version: str, rows: Sequence[Row]) -> None:
-        """Writes the rows; an id that is there already is replaced. Searches see them from then on.
+    async def upsert(self, gallery: str, version: str, rows: Sequence[Row]) -> str:
+        """Writes the rows; an id that is there already is replaced. Returns the version that the
+        gallery is served with: if it is this one, searches see the rows from then on.
 
         When the gallery is served from another version's collection and this one now holds all
         of its images, the gallery is switched to this one.
@@ -88,10 +89,19 @@ class Vectors:
             # (Strong) would cost each of them up to a tick of Milvus' clock (200 ms). It is the
             # writer who waits that long, until a server has the last of these rows at hand.
             await self._milvus.ids(collection, ids_in([rows[-1].id]), 1)
-            await self._versions.switch_when_complete(gallery, version)
+            return await self._versions.switch_when_complete(gallery, version)
         except NotFound as error:
             self._versions.dropped(gallery, version)
             raise Unavailable(f"{collection} was dropped; it is made again") from error
+
+    async def lacking(self, gallery: str, version: str, ids: Sequence[int]) -> list[int]:
+        """Those of the ids that the gallery has no vector of this version for."""
+        collection = collection_name(gallery, version)
+        there: set[int] = set()
+        for start in range(0, len(ids), PAGE):
+            page = list(ids[start : start + PAGE])
+            there.update(await self._milvus.ids(collection, ids_in(page), len(page)))
+        return [id_ for id_ in ids if id_ not in there]
 
     async def search(
         self,

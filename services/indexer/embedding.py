@@ -10,13 +10,15 @@ from numpy.typing import NDArray
 
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.indexer.patience import patiently
-from services.runtime.errors import Overloaded, Unavailable
+from services.runtime.errors import Overloaded, Unavailable, WrongModel
 
 # The embedder makes device-sized batches of all requests that wait; small ones share the work of
 # decoding and leave the message limit far away.
 _REQUEST_IMAGES = 32
 _REQUEST_BYTES = 16 * 1024 * 1024
 _CONCURRENT_REQUESTS = 16
+# While embedders are replaced, some of them serve a model and others do not.
+_REPLICAS_ASKED = 5
 
 _AWAY = {
     grpc.StatusCode.UNAVAILABLE,
@@ -56,15 +58,20 @@ class Embedder:
         """Raises if the embedder does not answer."""
         await self._stub.GetModel(embedder_pb2.GetModelRequest(), timeout=5)
 
-    async def embed(self, images: Sequence[bytes]) -> list[Embedding | Unreadable]:
-        """One result for each encoded image, in order. Raises EmbedderFailed."""
+    async def embed(
+        self, images: Sequence[bytes], version: str = ""
+    ) -> list[Embedding | Unreadable]:
+        """One result for each encoded image, in order; by the model that the embedder prefers, or
+        by that version. Raises EmbedderFailed, and WrongModel if no embedder has the version.
+        """
         answers = await asyncio.gather(
-            *(self._embed(request) for request in _requests(images)), return_exceptions=False
+            *(self._embed(request, version) for request in _requests(images)),
+            return_exceptions=False,
         )
         return [result for answer in answers for result in answer]
 
-    async def _embed(self, images: list[bytes]) -> list[Embedding | Unreadable]:
-        request = embedder_pb2.EmbedImagesRequest(images=images)
+    async def _embed(self, images: list[bytes], version: str) -> list[Embedding | Unreadable]:
+        request = embedder_pb2.EmbedImagesRequest(images=images, model=version)
 
         async def attempt() -> embedder_pb2.EmbedImagesResponse:
             try:
@@ -79,7 +86,13 @@ class Embedder:
             return answer
 
         async with self._turns:
-            answer = await patiently(attempt)
+            for asked in range(1, _REPLICAS_ASKED + 1):
+                try:
+                    answer = await patiently(attempt)
+                    break
+                except WrongModel:
+                    if asked == _REPLICAS_ASKED:
+                        raise
         if len(answer.results) != len(images):
             raise EmbedderFailed(f"{len(answer.results)} results for {len(images)} images")
         return [
@@ -106,6 +119,8 @@ def _requests(images: Sequence[bytes]) -> Iterator[list[bytes]]:
 
 def _meaning(code: str, message: str) -> Exception:
     text = f"embedder: {code}: {message}"
+    if code == grpc.StatusCode.FAILED_PRECONDITION.name:
+        return WrongModel(text)
     if code == grpc.StatusCode.RESOURCE_EXHAUSTED.name:
         return Overloaded(text)
     if code in {status.name for status in _AWAY}:

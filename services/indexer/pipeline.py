@@ -11,12 +11,12 @@ from passerby.v1.queue_pb2 import Image
 from services.gallery.images import Images
 from services.gallery.names import Names
 from services.gallery.vectors import Row, Vectors
-from services.indexer.embedding import Embedder, Embedding, Unreadable
+from services.indexer.embedding import Embedder, EmbedderFailed, Embedding, Unreadable
 from services.indexer.entries import Entry, Refused, shown
 from services.indexer.metrics import IMAGES, STAGE_SECONDS
 from services.indexer.patience import patiently
 from services.indexer.sources import Sources
-from services.runtime.errors import Unavailable
+from services.runtime.errors import Unavailable, WrongModel
 
 log = structlog.get_logger()
 
@@ -151,9 +151,39 @@ class Pipeline:
         for id_, item in named.items():
             if item.embedding:
                 versions[item.embedding.version].append(_row(id_, item.image, item.embedding))
+        for version, rows in versions.items():
+            serving = await self._upsert(gallery, version, rows)
+            if serving != version:
+                await self._have_served(gallery, serving, {row.id: named[row.id] for row in rows})
+
+    async def _have_served(self, gallery: str, serving: str, named: dict[int, _Item]) -> None:
+        """Embeds the images for the model that searches use, too: until the gallery is switched
+        they would not be found.
+
+        Those that it has already keep their vectors, or embedding a whole gallery anew for another
+        model would cost twice.
+        """
+        ids = await patiently(lambda: self._vectors.lacking(gallery, serving, list(named)))
+        if not ids:
+            return
+        try:
+            with STAGE_SECONDS.labels("embed").time():
+                results = await self._embedder.embed([named[id_].data for id_ in ids], serving)
+        except (WrongModel, EmbedderFailed) as error:
+            # They are kept, and found once the gallery is switched.
+            log.warning("not_found_yet", gallery=gallery, images=len(ids), reason=str(error))
+            return
+        rows = [
+            _row(id_, named[id_].image, result)
+            for id_, result in zip(ids, results, strict=True)
+            if isinstance(result, Embedding)
+        ]
+        if rows:
+            await self._upsert(gallery, serving, rows)
+
+    async def _upsert(self, gallery: str, version: str, rows: list[Row]) -> str:
         with STAGE_SECONDS.labels("vectors").time():
-            for version, rows in versions.items():
-                await patiently(lambda v=version, r=rows: self._vectors.upsert(gallery, v, r))  # type: ignore[misc]
+            return await patiently(lambda: self._vectors.upsert(gallery, version, rows))
 
 
 def _row(id_: int, image: Image, embedding: Embedding) -> Row:

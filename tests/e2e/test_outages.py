@@ -163,7 +163,7 @@ def test_searches_answer_while_a_gallery_grows(own_stack: Stack, people: People)
 
         def push() -> None:
             for i in itertools.cycle(range(200)):
-                while redis.xlen(INGEST_STREAM) > 100:
+                while redis.xlen(INGEST_STREAM) > 50:
                     time.sleep(0.01)  # or a slow machine has to index for minutes at the end
                 if stop.is_set():
                     return
@@ -173,7 +173,7 @@ def test_searches_answer_while_a_gallery_grows(own_stack: Stack, people: People)
         pusher.start()
         try:
             with Client(query=own_stack.query, redis_url=own_stack.redis_url) as client:
-                for _ in range(50):
+                for _ in range(30):
                     names = [hit.filename for hit in client.search("a man", gallery="growing")]
                     assert len(names) == len(set(names))
         finally:

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,13 +25,13 @@ from services.indexer.sources import Sources
 from services.indexer.stream import Stream
 from services.runtime.errors import Unavailable
 from services.runtime.grpc_client import connect
-from tests.indexer.conftest import Service, Stack, picture
+from tests.indexer.conftest import Service, Stack, make_model, picture
 
 
 class Indexer:
     """An indexer's parts in this process, so that a test may reach between them."""
 
-    def __init__(self, stack: Stack, embedder: Service, **settings: object) -> None:
+    def __init__(self, stack: Stack, embedder: str, **settings: object) -> None:
         self.settings = IndexerSettings(
             **{"takeover_s": 1, "consumer": "here", "max_image_bytes": 100_000} | settings
         )
@@ -38,7 +39,7 @@ class Indexer:
         self.redis: Redis = connect_redis(url, timeout_s=5)
         self.vectors = Vectors(stack.indexer.environment["MILVUS_URI"])
         self.names = Names(self.redis)
-        self.channel = connect(embedder.address)
+        self.channel = connect(embedder)
         self.embedder = Embedder(self.channel, timeout_s=30)
         self.sources = Sources([str(stack.folder / "allowed")], self.settings.max_image_bytes)
         self.stream = Stream(self.redis, self.settings.consumer)
@@ -76,9 +77,23 @@ class Indexer:
             await self.drained()
 
 
+@pytest.fixture(scope="module")
+def new_embedder(
+    model_directory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """Prefers another model, and still serves the one that `embedder` has."""
+    successor = tmp_path_factory.mktemp("model") / "successor"
+    make_model(successor, seed=2)
+    models = f"{successor},{model_directory}"
+    service = Service("embedder", {"EMBEDDER_MODELS": models, "EMBEDDER_THREADS": "1"})
+    service.start()
+    yield service
+    service.end()
+
+
 @pytest.fixture
 async def indexer(stack: Stack, embedder: Service) -> AsyncIterator[Indexer]:
-    indexer = Indexer(stack, embedder)
+    indexer = Indexer(stack, embedder.address)
     yield indexer
     await indexer.close()
 
@@ -218,7 +233,7 @@ async def test_what_a_dead_consumer_had_in_hand_is_taken_over(
 async def test_what_a_live_consumer_has_in_hand_is_left_to_it(
     stack: Stack, embedder: Service, indexer: Indexer
 ) -> None:
-    other = Indexer(stack, embedder, consumer="other")
+    other = Indexer(stack, embedder.address, consumer="other")
     resume = asyncio.Event()
     embed = indexer.embedder.embed
 
@@ -251,7 +266,7 @@ async def test_a_poisonous_entry_is_put_aside_and_its_neighbours_are_indexed(
     async def breaking(gallery, version, rows):
         if any(row.camera == "poison" for row in rows):
             raise MilvusRefused("broken by poison")
-        await upsert(gallery, version, rows)
+        return await upsert(gallery, version, rows)
 
     indexer.vectors.upsert = breaking
     stack.push("people", {"0.png": picture(0)})
@@ -280,7 +295,7 @@ async def test_an_entry_is_not_blamed_when_nothing_succeeds(indexer: Indexer, st
         attempts.append(len(rows))
         if len(attempts) < 9:
             raise MilvusRefused("broken for everybody")
-        await upsert(gallery, version, rows)
+        return await upsert(gallery, version, rows)
 
     indexer.vectors.upsert = broken
     stack.push("people", {"1.png": picture(1)})
@@ -339,15 +354,49 @@ async def test_a_deletion_at_the_same_time_leaves_no_row_without_a_name(
     upsert = indexer.vectors.upsert
 
     async def overtaken(gallery, version, rows):
-        await upsert(gallery, version, rows)
+        serving = await upsert(gallery, version, rows)
         await indexer.names.forget(gallery, [row.id for row in rows][:1])
         indexer.vectors.upsert = upsert
+        return serving
 
     indexer.vectors.upsert = overtaken
     stack.push("people", {"1.png": picture(1), "2.png": picture(2)})
     await indexer.index()
     assert stack.names("people") == ["1.png", "2.png"]
     assert stack.rows("people") == 2
+
+
+async def test_an_image_pushed_while_the_model_is_swapped_is_found_at_once(
+    indexer: Indexer, stack: Stack, new_embedder: Service
+) -> None:
+    stack.push("people", {"0.png": picture(0), "1.png": picture(1)})
+    await indexer.index()
+    old = await indexer.vectors.model_version("people")
+    swapping = Indexer(stack, new_embedder.address)
+    stack.push("people", {"1.png": picture(1), "2.png": picture(2)})
+    await swapping.index()
+    assert await swapping.vectors.model_version("people") == old
+    assert stack.rows("people") == 3
+    assert await nearest(indexer, "people", picture(2)) == "2.png"
+    stack.push("people", {"0.png": picture(0)})
+    await swapping.index()
+    assert await swapping.vectors.model_version("people") != old
+    assert stack.rows("people") == 3
+    assert await nearest(swapping, "people", picture(2)) == "2.png"
+    await swapping.close()
+
+
+async def test_embedders_of_two_versions_side_by_side_hide_no_image(
+    indexer: Indexer, stack: Stack, embedder: Service, new_embedder: Service
+) -> None:
+    """As in a rolling update: who embeds an image is left to chance."""
+    mixed = Indexer(stack, f"ipv4:{embedder.address},{new_embedder.address}")
+    for number in range(8):
+        stack.push("people", {f"{number}.png": picture(number)})
+        await mixed.index()
+        assert stack.rows("people") == number + 1
+    assert len(stack.milvus.list_collections()) == 2
+    await mixed.close()
 
 
 async def test_a_group_that_redis_lost_is_made_again(indexer: Indexer, stack: Stack) -> None:
