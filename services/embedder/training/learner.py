@@ -1,6 +1,7 @@
 """What learns: network, losses, optimiser and the running average; one step at a time."""
 
 import copy
+import logging
 import math
 import os
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from services.embedder.training.objective import Objective
 from services.embedder.training.on_cpu import speed_up_on_cpu
 from services.embedder.training.on_cuda import replay
 from services.embedder.training.recipe import Recipe
+
+LOG = logging.getLogger(__name__)
 
 
 class TrainingDiverged(ArithmeticError):
@@ -64,6 +67,10 @@ class Learner:
             recipe.precision == "bfloat16"
             and choose_precision("auto", place.device) == torch.bfloat16
         )
+        if recipe.precision == "bfloat16" and not self.bfloat16:
+            LOG.warning(
+                "computing in float32: this %s does not multiply in bfloat16", place.device.type
+            )
         self.objective = Objective(
             network,
             identities,

@@ -76,6 +76,16 @@ def test_recorded_passes_learn_the_same(recipe: Recipe, monkeypatch: pytest.Monk
         assert found == pytest.approx(expected, rel=1e-4)
 
 
+def test_computing_in_float32_instead_is_said(
+    recipe: Recipe, cpu: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    learner = learner_of(replace(recipe, precision="bfloat16"), cpu)
+    assert ("computing in float32" in caplog.text) == (not learner.bfloat16)
+    caplog.clear()
+    learner_of(replace(recipe, precision="float32"), cpu)
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize(
     ("cmpm", "cmpc", "contrastive"),
     [(1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (2.0, 0.5, 4.0)],
