@@ -86,6 +86,13 @@ def milvus_running(directory: Path, port: int | None = None) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+def milvus_client(uri: str) -> MilvusClient:
+    """To be closed. pymilvus shares connections and pings them while they are idle, for which
+    Lite's server cuts them off in the end ("too many pings").
+    """
+    return MilvusClient(uri, dedicated=True, grpc_options={"grpc.keepalive_time_ms": 300_000})
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with redis_running(tmp_path_factory.mktemp("redis")) as url:
@@ -109,7 +116,7 @@ def redis_url(redis_server: str) -> str:
 @pytest.fixture
 def milvus_uri(milvus_server: str) -> str:
     """The URI of an empty Milvus."""
-    client = MilvusClient(milvus_server)
+    client = milvus_client(milvus_server)
     for collection in client.list_collections():
         for alias in client.list_aliases(collection_name=collection)["aliases"]:
             client.drop_alias(alias)

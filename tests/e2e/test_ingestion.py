@@ -5,13 +5,12 @@ import json
 import subprocess
 from pathlib import Path
 
-from pymilvus import MilvusClient
 from redis import Redis
 
 from deploy.local.stack import Stack
 from passerby import Client
 from passerby.contract import INGEST_STREAM
-from tests.conftest import REDIS_CLI
+from tests.conftest import REDIS_CLI, milvus_client
 from tests.e2e.conftest import (
     People,
     dead_letters,
@@ -23,7 +22,7 @@ from tests.e2e.conftest import (
 
 
 def rows_in_milvus(stack: Stack, gallery: str) -> int:
-    client = MilvusClient(stack.milvus_uri, dedicated=True)
+    client = milvus_client(stack.milvus_uri)
     try:
         alias = f"gallery_{gallery.replace('-', '_')}"
         answer = client.query(

@@ -8,11 +8,11 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pymilvus import MilvusClient
 
 from passerby.v1.search_pb2 import Filter
 from services.gallery.filters import both, expression, id_range, shown_key, stored_key
 from services.gallery.vectors import Row, Vectors
+from tests.conftest import milvus_client
 
 HOSTILE = [
     "",
@@ -79,7 +79,7 @@ def query(milvus_server: str) -> Iterator[object]:
         await vectors.close()
 
     asyncio.run(fill())
-    client = MilvusClient(milvus_server)
+    client = milvus_client(milvus_server)
 
     def run(text: str) -> list[int]:
         found = client.query("gallery_filters", filter=text, output_fields=["id"], limit=1000)

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pymilvus import MilvusClient
 
 from services.gallery import milvus_connection
 from services.gallery import vectors as module
 from services.gallery.vectors import Match, Row, Vectors
 from services.indexer.patience import patiently
 from services.runtime.errors import NotFound, Unavailable
-from tests.conftest import free_port, milvus_running
+from tests.conftest import free_port, milvus_client, milvus_running
 
 
 def direction(number: int, dimension: int = 8) -> NDArray[np.float32]:
@@ -174,7 +173,7 @@ async def test_a_collection_that_was_dropped_is_made_again(
     vectors: Vectors, milvus_uri: str
 ) -> None:
     await vectors.upsert("people", "v1", rows(range(3)))
-    client = MilvusClient(milvus_uri)
+    client = milvus_client(milvus_uri)
     client.drop_alias("gallery_people")
     client.drop_collection("vectors_v1_people")
     client.close()

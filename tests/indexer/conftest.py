@@ -23,7 +23,7 @@ from passerby.v1 import queue_pb2
 from services.embedder.dcpl.model_directory import ModelCard, save_model
 from services.embedder.dcpl.network import Architecture, Dcpl
 from services.embedder.dcpl.vocabulary import Vocabulary
-from tests.conftest import free_port, wait_until
+from tests.conftest import free_port, milvus_client, wait_until
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -163,7 +163,7 @@ def stack(redis_url: str, milvus_uri: str, embedder: Service, tmp_path: Path) ->
             "INDEXER_TAKEOVER_S": "2",
         },
     )
-    milvus = MilvusClient(milvus_uri)
+    milvus = milvus_client(milvus_uri)
     with Redis.from_url(redis_url) as redis:
         yield Stack(indexer, redis, milvus, tmp_path)
     milvus.close()
