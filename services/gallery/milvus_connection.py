@@ -1,14 +1,14 @@
 """How the services reach Milvus: with deadlines, whole answers, errors that callers understand."""
 
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
 from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 from pymilvus.exceptions import DataNotMatchException, ParamError
 
-from services.gallery.filters import both, id_range
+from services.gallery.filters import both, id_range, ids_in
 from services.runtime.errors import NotFound, ServiceError, Unavailable
 from services.runtime.health import first_line
 
@@ -88,6 +88,14 @@ class Milvus:
                 consistency_level="Strong",
             )
         return [int(row["id"]) for row in rows]
+
+    async def lacking(self, collection: str, ids: Sequence[int]) -> list[int]:
+        """Those of the ids that the collection has no row of now, in their order."""
+        there: set[int] = set()
+        for start in range(0, len(ids), PAGE):
+            page = list(ids[start : start + PAGE])
+            there.update(await self.ids(collection, ids_in(page), len(page)))
+        return [id_ for id_ in ids if id_ not in there]
 
     async def pages(self, collection: str, expression: str = "") -> AsyncIterator[list[int]]:
         """All ids that the expression matches, fewer than PAGE at a time."""

@@ -156,18 +156,14 @@ class ModelVersions:
         before = self._missing.get(new)
         if before:
             wanted = await self._milvus.ids(old, ids_in(before), len(before))
-            missing = await self._lacking(new, wanted)
+            missing = await self._milvus.lacking(new, wanted)
             if missing:
                 return missing
         async for page in self._milvus.pages(old):
-            missing = await self._lacking(new, page)
+            missing = await self._milvus.lacking(new, page)
             if missing:
                 return missing
         return []
-
-    async def _lacking(self, collection: str, ids: list[int]) -> list[int]:
-        there = set(await self._milvus.ids(collection, ids_in(ids), len(ids))) if ids else set()
-        return [id_ for id_ in ids if id_ not in there]
 
 
 def collection_name(gallery: str, version: str) -> str:

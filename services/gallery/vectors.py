@@ -96,12 +96,7 @@ class Vectors:
 
     async def lacking(self, gallery: str, version: str, ids: Sequence[int]) -> list[int]:
         """Those of the ids that the gallery has no vector of this version for."""
-        collection = collection_name(gallery, version)
-        there: set[int] = set()
-        for start in range(0, len(ids), PAGE):
-            page = list(ids[start : start + PAGE])
-            there.update(await self._milvus.ids(collection, ids_in(page), len(page)))
-        return [id_ for id_ in ids if id_ not in there]
+        return await self._milvus.lacking(collection_name(gallery, version), ids)
 
     async def search(
         self,

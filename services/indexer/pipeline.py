@@ -154,9 +154,10 @@ class Pipeline:
         for version, rows in versions.items():
             serving = await self._upsert(gallery, version, rows)
             if serving != version:
-                await self._have_served(gallery, serving, {row.id: named[row.id] for row in rows})
+                written = {row.id: named[row.id] for row in rows}
+                await self._embed_as_served(gallery, serving, written)
 
-    async def _have_served(self, gallery: str, serving: str, named: dict[int, _Item]) -> None:
+    async def _embed_as_served(self, gallery: str, serving: str, named: dict[int, _Item]) -> None:
         """Embeds the images for the model that searches use, too: until the gallery is switched
         they would not be found.
 

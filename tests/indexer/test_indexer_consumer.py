@@ -386,6 +386,23 @@ async def test_an_image_pushed_while_the_model_is_swapped_is_found_at_once(
     await swapping.close()
 
 
+async def test_an_image_that_cannot_be_embedded_for_the_serving_model_waits_for_the_switch(
+    indexer: Indexer, stack: Stack, new_embedder: Service
+) -> None:
+    ahead = Indexer(stack, new_embedder.address)
+    stack.push("people", {"0.png": picture(0)})
+    await ahead.index()
+    stack.push("people", {"1.png": picture(1)})
+    await indexer.index()  # whose embedder has never had that model
+    assert stack.rows("people") == 1
+    stack.push("people", {"0.png": picture(0)})
+    await indexer.index()
+    assert stack.rows("people") == 2
+    assert await nearest(indexer, "people", picture(1)) == "1.png"
+    assert stack.letters() == []
+    await ahead.close()
+
+
 async def test_embedders_of_two_versions_side_by_side_hide_no_image(
     indexer: Indexer, stack: Stack, embedder: Service, new_embedder: Service
 ) -> None:
