@@ -4,6 +4,11 @@
    Images are channels-last: pixels x channels. Sums are built in float32 over a few pixels, those of
    a thread in float64; each thread has a row of the result to itself, which makes them repeatable. */
 
+#ifdef __AVX512F__
+/* GCC takes half of a register for what it vectorises, unless told otherwise. */
+#pragma GCC target("prefer-vector-width=512")
+#endif
+
 #include <omp.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -31,7 +36,15 @@ static inline float wide(number value) { return value; }
 static inline number narrow(float value) { return value; }
 #endif
 
-enum { BLOCK = 64 }; /* pixels that are summed in float32 */
+enum { BLOCK = 64, LINES = 8 }; /* pixels, or lines of an image, that are summed in float32 */
+
+/* As many channels as a register holds. */
+#ifdef __AVX512F__
+enum { LANES = 16 };
+#else
+enum { LANES = 8 };
+#endif
+typedef float floats __attribute__((vector_size(4 * LANES)));
 
 static inline float relu6(float value)
 {
@@ -135,38 +148,91 @@ void scaled_gradient(const number *restrict images, long pixels, long channels, 
     }
 }
 
+/* lanes: how many channels from there on; a constant wherever it matters. */
+static inline floats load(const number *from, long lanes)
+{
+    floats values = {0};
+#ifdef BFLOAT16
+    number given[LANES] = {0};
+    memcpy(given, from, lanes * sizeof(number));
+    for (long lane = 0; lane < LANES; lane++)
+        values[lane] = wide(given[lane]);
+#else
+    memcpy(&values, from, lanes * sizeof(number));
+#endif
+    return values;
+}
+
+/* One image and `lanes` of its channels, lines first to end of the output.
+   lines: 3 x (width + 2), with zeros at both ends; keeps line y of the image in y modulo 3. */
+static inline void add_to_weight(const number *restrict image, long height, long width, long channels,
+                                 long down, long right, const number *restrict gradients,
+                                 long thinned_width, long first, long end, floats *restrict lines,
+                                 long lanes, double *restrict total)
+{
+    floats sum[9] = {{0}};
+    long padded = width + 2, next = first * down - 1;
+    for (long line = first; line < end; line++) {
+        long top = line * down - 1;
+        for (next = next < top ? top : next; next < top + 3; next++) {
+            floats *restrict to = lines + (next + 3) % 3 * padded + 1;
+            for (long x = 0; x < width; x++)
+                to[x] = next < 0 || next >= height
+                            ? (floats){0}
+                            : load(image + (next * width + x) * channels, lanes);
+        }
+        const floats *above = lines + (top + 3) % 3 * padded;
+        const floats *level = lines + (top + 4) % 3 * padded;
+        const floats *below = lines + (top + 5) % 3 * padded;
+        for (long x = 0; x < thinned_width; x++) {
+            floats g = load(gradients + (line * thinned_width + x) * channels, lanes);
+            for (long tap = 0; tap < 3; tap++) {
+                sum[tap] += g * above[x * right + tap];
+                sum[3 + tap] += g * level[x * right + tap];
+                sum[6 + tap] += g * below[x * right + tap];
+            }
+        }
+    }
+    for (long tap = 0; tap < 9; tap++)
+        for (long lane = 0; lane < lanes; lane++)
+            total[tap * channels + lane] += sum[tap][lane];
+}
+
 /* Of a depthwise 3x3 convolution with padding 1, what each weight changes.
    totals: threads x 9 x channels, zero; gradients: of the output, thinned_height x thinned_width. */
 void depthwise_to_weight(const number *restrict images, long batch, long height, long width,
                          long channels, long down, long right, const number *restrict gradients,
                          long thinned_height, long thinned_width, long threads, double *totals)
 {
+    long parts = (thinned_height + LINES - 1) / LINES;
 #pragma omp parallel num_threads(threads)
     {
-        double *restrict total = totals + omp_get_thread_num() * 9 * channels;
-        float *restrict sum = malloc(9 * channels * sizeof(float));
+        double *total = totals + omp_get_thread_num() * 9 * channels;
+        size_t size = 3 * (width + 2) * sizeof(floats);
+        floats *lines = aligned_alloc(sizeof(floats), size);
+        memset(lines, 0, size);
 #pragma omp for schedule(static)
-        for (long line = 0; line < batch * thinned_height; line++) {
-            long image = line / thinned_height, top = line % thinned_height * down - 1;
-            memset(sum, 0, 9 * channels * sizeof(float));
-            for (long x = 0; x < thinned_width; x++) {
-                const number *restrict gradient = gradients + (line * thinned_width + x) * channels;
-                for (long tap = 0; tap < 9; tap++) {
-                    long row = top + tap / 3, column = x * right - 1 + tap % 3;
-                    if (row < 0 || row >= height || column < 0 || column >= width)
-                        continue;
-                    const number *restrict pixel =
-                        images + ((image * height + row) * width + column) * channels;
-                    float *restrict into = sum + tap * channels;
-                    for (long c = 0; c < channels; c++)
-                        into[c] += wide(gradient[c]) * wide(pixel[c]);
-                }
-            }
-            for (long c = 0; c < 9 * channels; c++)
-                total[c] += sum[c];
+        for (long part = 0; part < batch * parts; part++) {
+            long index = part / parts, first = part % parts * LINES;
+            long end = first + LINES < thinned_height ? first + LINES : thinned_height;
+            const number *image = images + index * height * width * channels;
+            const number *gradient = gradients + index * thinned_height * thinned_width * channels;
+            long c = 0;
+            for (; c + LANES <= channels; c += LANES)
+                add_to_weight(image + c, height, width, channels, down, right, gradient + c,
+                              thinned_width, first, end, lines, LANES, total + c);
+            if (c < channels)
+                add_to_weight(image + c, height, width, channels, down, right, gradient + c,
+                              thinned_width, first, end, lines, channels - c, total + c);
         }
-        free(sum);
+        free(lines);
     }
+}
+
+/* The first line of a convolution's output that sees a line of its input, or column. */
+static inline long seen_by(long place, long stride)
+{
+    return place < 1 ? 0 : (place + stride - 2) / stride;
 }
 
 /* Of the same convolution, what its images change; weight: 9 x channels. */
@@ -183,18 +249,17 @@ void depthwise_to_images(const number *restrict gradients, long batch, long heig
             long image = line / height, row = line % height;
             for (long column = 0; column < width; column++) {
                 memset(sum, 0, channels * sizeof(float));
-                for (long tap = 0; tap < 9; tap++) {
-                    long y = row + 1 - tap / 3, x = column + 1 - tap % 3;
-                    if (y < 0 || y % down || y / down >= thinned_height || x < 0 || x % right ||
-                        x / right >= thinned_width)
-                        continue;
-                    const number *restrict gradient =
-                        gradients +
-                        ((image * thinned_height + y / down) * thinned_width + x / right) * channels;
-                    const float *restrict by = weight + tap * channels;
-                    for (long c = 0; c < channels; c++)
-                        sum[c] += wide(gradient[c]) * by[c];
-                }
+                for (long y = seen_by(row, down); y < thinned_height && y * down <= row + 1; y++)
+                    for (long x = seen_by(column, right);
+                         x < thinned_width && x * right <= column + 1; x++) {
+                        const number *restrict gradient =
+                            gradients +
+                            ((image * thinned_height + y) * thinned_width + x) * channels;
+                        long tap = (row + 1 - y * down) * 3 + column + 1 - x * right;
+                        const float *restrict by = weight + tap * channels;
+                        for (long c = 0; c < channels; c++)
+                            sum[c] += wide(gradient[c]) * by[c];
+                    }
                 number *restrict out = output + (line * width + column) * channels;
                 for (long c = 0; c < channels; c++)
                     out[c] = narrow(sum[c]);

@@ -9,23 +9,36 @@ from torch import nn
 from services.embedder.training.depthwise import Depthwise, replace_depthwise
 
 
-@pytest.mark.parametrize(("height", "width"), [(8, 8), (7, 10), (2, 1)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("channels", "height", "width"), [(4, 8, 8), (16, 7, 10), (3, 2, 1), (40, 37, 5)]
+)
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2), (2, 1), (3, 2)])
-def test_it_is_the_convolution(height: int, width: int, stride: tuple[int, int]) -> None:
+def test_it_is_the_convolution(
+    dtype: torch.dtype, channels: int, height: int, width: int, stride: tuple[int, int]
+) -> None:
+    """Against PyTorch's, which computes with the same numbers in float64."""
     torch.manual_seed(0)
-    plain = nn.Sequential(nn.Conv2d(4, 4, 3, stride, padding=1, groups=4, bias=False))
-    fast = copy.deepcopy(plain)
+    fast = nn.Sequential(
+        nn.Conv2d(channels, channels, 3, stride, padding=1, groups=channels, bias=False)
+    ).to(dtype)
+    plain = copy.deepcopy(fast).double()
     replace_depthwise(fast)
     assert type(fast[0]) is Depthwise
-    images = torch.randn(2, 4, height, width).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(2, channels, height, width).to(dtype)
+    gradient = torch.randn_like(plain(images.double()).float()).to(dtype)
     results = []
     for module in (plain, fast):
-        seen = images.clone().requires_grad_()
+        weight = module[0].weight
+        seen = images.to(weight.dtype, memory_format=torch.channels_last).requires_grad_()
         answer = module(seen)
-        answer.sin().sum().backward()
-        results.append([answer, seen.grad, module[0].weight.grad])
+        answer.backward(gradient.to(weight.dtype))
+        results.append([tensor.float() for tensor in (answer, seen.grad, weight.grad)])
     for expected, found in zip(*results, strict=True):
-        torch.testing.assert_close(found, expected)
+        if dtype == torch.float32:
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+        else:
+            torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize(
