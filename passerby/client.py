@@ -1,5 +1,6 @@
 """The Python client: search over gRPC, push over the queue in Redis."""
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import grpc
 
 from passerby.channel import CHANNEL_OPTIONS
-from passerby.contract import DEFAULT_GALLERY
+from passerby.contract import DEFAULT_GALLERY, MAX_FILENAMES
 from passerby.errors import PasserbyError, Refused, Unavailable
 from passerby.v1 import search_pb2, search_pb2_grpc
 from passerby.values import DeadLetter, Filter, Gallery, Hits, Image, Progress
@@ -28,13 +29,27 @@ _LATER = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
+    grpc.StatusCode.CANCELLED,  # by a server that stops
 }
+# As gRPC itself says it, with the status that services have for a full queue.
+_TOO_LARGE = "message larger than max"
 # How gRPC itself says that nobody answered, unlike a service that lacks what it needs.
 _NO_CONNECTION = (
     "failed to connect",
     "connections to all backends failing",
     "DNS resolution failed",
 )
+
+
+@contextlib.contextmanager
+def _expressible() -> Iterator[None]:
+    """What no message can carry is refused as the service would: a name that is no text, a number
+    or a time out of range.
+    """
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise Refused(str(error)) from error
 
 
 class Client:
@@ -104,16 +119,17 @@ class Client:
         """
         if sum(query is not None for query in (caption, image, filename)) != 1:
             raise ValueError("search for one of: caption, image, filename")
-        request = search_pb2.SearchRequest(
-            gallery=gallery,
-            caption=caption,
-            image=image,
-            filename=filename,
-            top_k=top_k,
-            offset=offset,
-            filter=where.message() if where else None,
-            explain=explain,
-        )
+        with _expressible():
+            request = search_pb2.SearchRequest(
+                gallery=gallery,
+                caption=caption,
+                image=image,
+                filename=filename,
+                top_k=top_k,
+                offset=offset,
+                filter=where.message() if where else None,
+                explain=explain,
+            )
         return Hits(self._call(self._search.Search, request, self.timeout_s))
 
     def delete(
@@ -124,11 +140,17 @@ class Client:
         where: Filter | None = None,
     ) -> int:
         """Takes these images, or all that match, out of the gallery; returns how many it had."""
-        request = search_pb2.DeleteRequest(
-            gallery=gallery, filenames=filenames, filter=where.message() if where else None
-        )
-        response = self._call(self._search.Delete, request, DELETE_TIMEOUT_S)
-        return int(response.deleted)
+        deleted = 0
+        # Once at least, for the filter.
+        for start in range(0, max(len(filenames), 1), MAX_FILENAMES):
+            with _expressible():
+                request = search_pb2.DeleteRequest(
+                    gallery=gallery,
+                    filenames=filenames[start : start + MAX_FILENAMES],
+                    filter=where.message() if where else None,
+                )
+            deleted += self._call(self._search.Delete, request, DELETE_TIMEOUT_S).deleted
+        return deleted
 
     def gallery(self, name: str = DEFAULT_GALLERY) -> Gallery:
         request = search_pb2.GetGalleryRequest(gallery=name)
@@ -190,6 +212,6 @@ class Client:
                 f"the query service at {self.query} cannot be reached: is the stack up? "
                 f"PASSERBY_QUERY names the address ({details})"
             )
-        if code in _LATER:
+        if code in _LATER and _TOO_LARGE not in details:
             return Unavailable(f"the query service at {self.query}: {details}")
         return Refused(details or code.name, code.name)

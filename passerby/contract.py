@@ -13,6 +13,8 @@ GALLERY_NAME = re.compile(r"[a-z0-9-]{1,63}")
 GALLERY_RULE = "a gallery's name is 1 to 63 of a-z, 0-9 and -"
 
 MAX_FILENAME_BYTES = 4096
+# Of one deletion.
+MAX_FILENAMES = 10_000
 MAX_CAPTION_CHARACTERS = 2000
 DEFAULT_TOP_K = 12
 MAX_TOP_K = 1000

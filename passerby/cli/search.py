@@ -10,7 +10,7 @@ import click
 from passerby.cli.options import filter_of, filter_options, gallery_option
 from passerby.cli.terminal import say, show_table
 from passerby.client import Client
-from passerby.contract import DEFAULT_TOP_K
+from passerby.contract import DEFAULT_TOP_K, MAX_TOP_K, MAX_WINDOW
 from passerby.values import Explanation, Hit, Hits
 
 
@@ -23,8 +23,10 @@ from passerby.values import Explanation, Hit, Hits
 )
 @click.option("--like", metavar="FILENAME", help="Search for more like this image of the gallery.")
 @gallery_option
-@click.option("--top-k", type=int, default=DEFAULT_TOP_K, show_default=True)
-@click.option("--offset", type=int, default=0, help="Hits to step over.")
+@click.option(
+    "--top-k", type=click.IntRange(1, MAX_TOP_K), default=DEFAULT_TOP_K, show_default=True
+)
+@click.option("--offset", type=click.IntRange(0, MAX_WINDOW), default=0, help="Hits to step over.")
 @filter_options
 @click.option("--explain", is_flag=True, help="Say how the answer came about.")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")

@@ -51,7 +51,7 @@ async def main(settings: QuerySettings, stop: asyncio.Event) -> None:
     search_pb2_grpc.add_SearchServicer_to_server(servicer, server)
     port = listen(server, settings.host, settings.port)
     http = web.AppRunner(
-        HttpServer(stores, embedder, health, settings.timeout_s).app,
+        HttpServer(stores, embedder, health, settings.timeout_s, settings.host).app,
         access_log=None,
         handler_cancellation=True,
         max_line_size=MAX_LINE_BYTES,

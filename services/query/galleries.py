@@ -6,7 +6,7 @@ from typing import cast
 
 import structlog
 
-from passerby.contract import GALLERY_NAME, INGEST_STREAM
+from passerby.contract import GALLERY_NAME, INGEST_STREAM, MAX_FILENAMES
 from passerby.v1 import search_pb2
 from services.gallery.keys import DEAD_LETTER_COUNTS
 from services.gallery.redis_connection import redis_errors
@@ -30,6 +30,10 @@ async def delete(request: search_pb2.DeleteRequest, stores: Stores) -> search_pb
     gallery = gallery_name(request.gallery)
     if bool(request.filenames) == request.HasField("filter"):
         raise InvalidRequest("set one of filenames and filter: which images to delete")
+    if len(request.filenames) > MAX_FILENAMES:
+        raise InvalidRequest(
+            f"filenames: {len(request.filenames)} are more than {MAX_FILENAMES}; split them"
+        )
     for filename in request.filenames:
         check_filename("filenames", filename)
     expression = filter_expression(request.filter)

@@ -1,13 +1,15 @@
 """The Search service over HTTP: protobuf's JSON mapping under /v1/, images, the page, probes."""
 
+import asyncio
 import hashlib
+import ipaddress
 import json
 import time
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 import structlog
 from aiohttp import web
@@ -33,6 +35,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 WEB = Path(__file__).parent / "web"
 # A photograph of 24 MB in base64.
 MAX_BODY_BYTES = 32 * 1024 * 1024
+# A body beyond this would hold up other requests while it is parsed.
+_SMALL_BODY_BYTES = 64 * 1024
 # A filename of 4,096 bytes, each of them percent-encoded, and the rest of the address.
 MAX_LINE_BYTES = 16 * 1024
 
@@ -56,16 +60,17 @@ _IMAGE_HEADERS = {
 
 
 class HttpServer:
-    """Each answer has `timeout_s`; `app` is ready to be run."""
+    """Each answer has `timeout_s`; `app` is ready to be run on `host`."""
 
     def __init__(
-        self, stores: Stores, embedder: Embedder, health: Health, timeout_s: float
+        self, stores: Stores, embedder: Embedder, health: Health, timeout_s: float, host: str
     ) -> None:
         self._stores = stores
         self._embedder = embedder
         self._health = health
         self._timeout_s = timeout_s
-        self.app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_answered])
+        guards = [_answered, _called_by_its_name] if _is_loopback(host) else [_answered]
+        self.app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=guards)
         self.app.add_routes(
             [
                 web.post("/v1/search", self._search),
@@ -164,6 +169,29 @@ async def _answered(request: web.Request, handler: Handler) -> web.StreamRespons
     return response
 
 
+@web.middleware
+async def _called_by_its_name(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Keeps websites out that had their own name resolve to this machine: to a browser their pages
+    are then of the same origin as this server.
+    """
+    name = urlsplit(f"//{request.host}").hostname or ""
+    if _is_loopback(name):
+        return await handler(request)
+    return _error(
+        StatusCode.PERMISSION_DENIED.name,
+        f"{name[:200]} is not the name of this server, which serves its own machine only: ask "
+        "localhost, or set QUERY_HOST to serve others",
+        HTTPStatus.FORBIDDEN,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
     """aiohttp's own refusals, in the form of all others."""
     match error.status:
@@ -198,6 +226,8 @@ async def _body(request: web.Request, message: M) -> M:
         raise InvalidRequest("a browser's request needs the header Content-Type: application/json")
     body = await request.read()
     try:
+        if len(body) > _SMALL_BODY_BYTES:
+            return await asyncio.to_thread(json_format.Parse, body, message)
         return json_format.Parse(body, message)
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(

@@ -110,6 +110,11 @@ def filter_expression(filter_: search_pb2.Filter) -> str:
                 f"filter.captured_from: {start.ToJsonString()} is not before "
                 f"captured_to, {end.ToJsonString()}; no image can match"
             )
+    if (len(filter_.cameras) + len(filter_.tags)) * len('"", ') > MAX_EXPRESSION_CHARACTERS:
+        raise InvalidRequest(
+            f"filter: {len(filter_.cameras)} cameras and {len(filter_.tags)} tags make an "
+            f"expression of more than {MAX_EXPRESSION_CHARACTERS} characters; name fewer"
+        )
     if "" in filter_.tags:
         raise InvalidRequest("filter.tags: a tag's name is empty")
     text = expression(filter_)

@@ -12,7 +12,7 @@ from redis import Redis
 
 from deploy.local.stack import Stack
 from passerby import Client, Filter, Image, Refused, Unavailable
-from passerby.contract import INGEST_STREAM
+from passerby.contract import INGEST_STREAM, MAX_FILENAMES
 from tests.conftest import free_port
 from tests.e2e.conftest import People, passerby, wait_until_indexed
 
@@ -82,6 +82,12 @@ def test_a_refusal_has_the_services_words_and_code(client: Client, people_galler
     assert refused.value.code == "INVALID_ARGUMENT"
 
 
+def test_an_image_that_no_message_holds_is_refused(client: Client, people_gallery: str) -> None:
+    """Not Unavailable: it would be too large later as well."""
+    with pytest.raises(Refused, match="larger than max"):
+        client.search(image=b"x" * (65 * 1024 * 1024), gallery=people_gallery)
+
+
 def test_a_deadline_is_kept(stack: Stack) -> None:
     with (
         Client(query=stack.query, timeout_s=0.0001) as hasty,
@@ -137,6 +143,11 @@ def test_deleting_by_name_and_by_filter(stack: Stack, client: Client, small: str
         stack, "delete", "--gallery", small, "--tag", "floor=2", "--yes"
     )
     assert [hit.filename for hit in client.search("a person", gallery=small)] == ["3.jpg"]
+
+
+def test_more_names_than_a_request_holds_are_deleted(client: Client, small: str) -> None:
+    names = [f"none-{number}.jpg" for number in range(MAX_FILENAMES)]
+    assert client.delete(gallery=small, filenames=[*names, "1.jpg"]) == 1
 
 
 def test_deleting_by_a_filter_asks_first(stack: Stack, client: Client, small: str) -> None:

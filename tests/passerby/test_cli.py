@@ -127,6 +127,8 @@ def test_shards_push_everything_between_them(redis_url: str, redis: Redis, folde
         (("search",), "give one of: CAPTION, --image FILE, --like FILENAME"),
         (("search", "a man", "--like", "1.jpg"), "give one of"),
         (("search", "a man", "--top-k", "many"), "--top-k"),
+        (("search", "a man", "--top-k", "5000000000"), "--top-k"),
+        (("search", "a man", "--offset", "-1"), "--offset"),
         (("search", "--image", "missing.jpg"), "missing.jpg"),
         (("delete",), "give FILENAMES or a filter"),
         (("delete", "1.jpg", "--camera", "gate"), "give FILENAMES or a filter"),
@@ -160,6 +162,21 @@ def test_where_nothing_listens_one_line_says_what_to_do(
     (line,) = done.stderr.splitlines()
     assert "cannot be reached" in line
     assert variable in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("search", "\udcff coat"),
+        ("search", "a man", "--since", "0001-01-01T00:00:00+05:00"),
+        ("delete", "\udcff.jpg"),
+    ],
+)
+def test_what_no_message_can_carry_is_one_line(arguments: tuple[str, ...]) -> None:
+    done = passerby("redis://127.0.0.1:1", *arguments)
+    assert done.exit_code == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: ")
 
 
 def test_a_source_that_is_not_there_is_one_line(redis_url: str) -> None:

@@ -209,6 +209,16 @@ def test_no_results_offers_to_widen_the_filter(page: Page, service: Service, gal
     expect(results(page)).to_have_count(5)
 
 
+def test_an_address_with_what_no_field_takes_is_searched_without_it(
+    page: Page, service: Service, gallery: str
+) -> None:
+    filled(service, gallery)
+    page.goto(f"/?gallery={gallery}&q=a+man&n=1000000000&from=yesterday&camera=nowhere,")
+    expect(message(page)).to_contain_text("Nobody at this camera and time")
+    page.goto(f"/?gallery={gallery}&q=a+man&n=1000000000&from=yesterday&camera=,gate,")
+    expect(results(page)).to_have_count(5)
+
+
 def test_a_caption_that_says_nothing_is_explained(
     page: Page, service: Service, gallery: str
 ) -> None:

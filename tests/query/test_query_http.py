@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import pytest
@@ -125,6 +127,36 @@ def test_another_site_cannot_delete_through_somebodys_browser(
     assert service.post("/v1/delete", body, **JSON)[1] == {"deleted": "1"}
 
 
+def test_a_website_under_this_machines_address_is_kept_out(service: Service, gallery: str) -> None:
+    """It had its own name resolve to 127.0.0.1: to the browser all is of one origin."""
+    service.fill(gallery, people(1))
+    body = {"gallery": gallery, "filenames": ["0.jpg"]}
+    for name in ("elsewhere.example", "elsewhere.example:8080", "127.0.0.1.elsewhere.example"):
+        status, answer = service.post("/v1/delete", body, Host=name, **JSON)
+        assert (status, answer["code"]) == (403, "PERMISSION_DENIED")
+        assert service.get("/", Host=name)[0] == 403
+    for name in ("localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080"):
+        assert service.get("/", Host=name)[0] == 200
+
+
+def test_a_large_body_is_parsed_beside_other_requests(service: Service, gallery: str) -> None:
+    service.fill(gallery, people(1))
+    body = {"gallery": gallery, "filename": "0.jpg", "filter": {"cameras": ["x" * 7] * 500_000}}
+    with ThreadPoolExecutor() as pool:
+        large = pool.submit(service.post, "/v1/search", body)
+        longest, began = 0.0, time.monotonic()
+        while not large.done():
+            start = time.monotonic()
+            assert service.get("/healthz")[0] == 200
+            longest = max(longest, time.monotonic() - start)
+        took = time.monotonic() - began
+    status, answer = large.result()
+    assert (status, answer["code"]) == (400, "INVALID_ARGUMENT")
+    assert "500000 cameras" in answer["message"]
+    assert longest < took / 2, "one request waited for the other"
+    assert "JSON" in service.post("/v1/search", b"[" * 100_000)[1]["message"]
+
+
 @pytest.mark.parametrize("name", HOSTILE_NAMES, ids=lambda name: repr(name[:12]))
 def test_a_kept_image_is_found_by_its_name_whatever_it_holds(
     service: Service, gallery: str, name: str
@@ -192,5 +224,5 @@ def test_the_page_runs_nothing_from_elsewhere(service: Service) -> None:
 def test_half_a_request_holds_nobody_up(service: Service) -> None:
     host, port = service.http.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as slow:
-        slow.sendall(b"POST /v1/search HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        slow.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert service.get("/healthz")[0] == 200

@@ -221,6 +221,7 @@ def test_deleting_by_filter_leaves_the_others(
         search_pb2.DeleteRequest(filter=search_pb2.Filter()),
         search_pb2.DeleteRequest(filenames=["x"], filter=search_pb2.Filter(cameras=["x"])),
         search_pb2.DeleteRequest(filenames=["x", ""]),
+        search_pb2.DeleteRequest(filenames=["x"] * 10_001),
     ],
 )
 def test_a_deletion_that_does_not_say_of_what_is_refused(

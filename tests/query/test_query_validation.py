@@ -60,6 +60,7 @@ def at(seconds: int, nanos: int = 0) -> Timestamp:
         (search_pb2.Filter(captured_from=at(9), captured_to=at(9)), "filter.captured_from"),
         (search_pb2.Filter(tags={"": "x"}), "filter.tags"),
         (search_pb2.Filter(cameras=["x" * 70_000]), "filter: "),
+        (search_pb2.Filter(cameras=["x"] * 20_000), "filter: 20000 cameras"),
     ],
 )
 def test_a_malformed_filter_is_named_by_its_field(filter_: search_pb2.Filter, message: str) -> None:
@@ -78,6 +79,7 @@ def test_a_filter_without_conditions_is_no_expression() -> None:
         (b"\x89PNG\r\n\x1a\n", "image/png"),
         (b"GIF89a", "image/gif"),
         (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
+        (b"\0\0\0\x20ftypavif\0\0\0\0", "image/avif"),
         (b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", None),
         (b"<html>", None),
         (b"", None),

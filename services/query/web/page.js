@@ -73,7 +73,9 @@ const narrowed = (wanted) => Boolean(wanted.camera || wanted.from || wanted.to);
 
 function requestFor(wanted) {
   const filter = {};
-  if (wanted.camera) filter.cameras = wanted.camera.split(",").map((name) => name.trim());
+  if (wanted.camera) {
+    filter.cameras = wanted.camera.split(",").map((name) => name.trim()).filter(Boolean);
+  }
   if (wanted.from) filter.capturedFrom = new Date(wanted.from).toISOString();
   if (wanted.to) filter.capturedTo = new Date(wanted.to).toISOString();
   const request = { gallery: wanted.gallery, topK: Number(wanted.number), offset: 0, filter };
@@ -84,8 +86,8 @@ function requestFor(wanted) {
 
 /** Shows the answer to what the address asks for. */
 async function show() {
-  const wanted = fromAddress();
-  wanted.gallery ||= $("gallery").value;
+  // The form has what the address says, but for what its fields do not take.
+  const wanted = { ...fromAddress(), ...fromForm() };
   running.abort();
   running = new AbortController();
   const { signal } = running;
