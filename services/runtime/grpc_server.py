@@ -24,6 +24,9 @@ log = structlog.get_logger()
 # never get a call. Calls in hand are finished first.
 MAX_CONNECTION_AGE_MS = 60_000
 
+# gRPC's clients refuse trailers of 8 KiB, in which a character may take twelve.
+MAX_MESSAGE_CHARACTERS = 600
+
 RPC_SECONDS = Histogram("passerby_rpc_seconds", "Time to answer a call.", ["method", "code"])
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
@@ -52,7 +55,7 @@ class _Calls(grpc.aio.ServerInterceptor):
                 return await answer(request, context)
             except ServiceError as error:
                 code = error.status
-                await context.abort(code, str(error))
+                await context.abort(code, str(error)[:MAX_MESSAGE_CHARACTERS])
             except grpc.aio.AbortError:
                 code = grpc.StatusCode.UNKNOWN
                 raise

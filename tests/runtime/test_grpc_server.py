@@ -7,6 +7,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from prometheus_client import REGISTRY
 
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.runtime.errors import Overloaded
@@ -21,7 +22,7 @@ class Servicer(embedder_pb2_grpc.EmbedderServicer):
     """Fails in the ways that a service can fail."""
 
     async def EmbedImages(self, request, context):  # noqa: N802
-        raise Overloaded("queue is full")
+        raise Overloaded("queue is full" + request.model)
 
     async def EmbedCaptions(self, request, context):  # noqa: N802
         raise KeyError("secret detail")
@@ -55,6 +56,18 @@ async def test_a_service_error_becomes_its_status_and_message(address: str) -> N
             )
     assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.value.details() == "queue is full"
+
+
+async def test_a_message_that_no_client_would_take_is_cut_short(address: str) -> None:
+    """Clients turn a trailer of more than 8 KiB into another error."""
+    long = embedder_pb2.EmbedImagesRequest(model=" 人😀" * 5000)
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = embedder_pb2_grpc.EmbedderStub(channel)
+        for _ in range(20):  # what is between 8 and 16 KiB is refused at random
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await stub.EmbedImages(long)
+            assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert str(error.value.details()).startswith("queue is full 人😀")
 
 
 async def test_an_unexpected_error_is_internal_and_the_next_call_is_answered(address: str) -> None:
@@ -97,6 +110,20 @@ async def test_health_follows_the_dependencies(address: str, health: Health) -> 
         assert (await serving("redis"), await serving("")) == (True, True)
         await health.drain()
         assert (await serving("live"), await serving("")) == (True, False)
+
+
+async def test_readiness_is_measured(health: Health) -> None:
+    def measured() -> float | None:
+        return REGISTRY.get_sample_value("passerby_ready")
+
+    assert measured() == 0
+    await health.report("redis", "")
+    assert measured() == 1
+    await health.report("redis", "refused")
+    assert measured() == 0
+    await health.report("redis", "")
+    await health.drain()
+    assert measured() == 0
 
 
 async def test_a_watch_reports_loss_and_return(health: Health) -> None:
