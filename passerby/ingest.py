@@ -188,22 +188,22 @@ class _Push:
 
     def look(self) -> None:
         """Finds out what was finished and refused since the last look."""
-        if not self.unfinished:
-            return
-        delivered, in_hand = self._group()
+        delivered, in_hand, pending = self._group()
         finished = [
             entry
             for entry in self.unfinished
             if _order(entry) <= delivered and entry not in in_hand
         ]
         # After the question above: what is finished has its letters by now.
-        self._read_letters()
+        if self.unfinished:
+            self._read_letters()
         refused: dict[bytes, int] = {}
         for (entry, _), images in self._refused.items():
             refused[entry] = refused.get(entry, 0) + images
         for entry in finished:
             self.searchable += self.unfinished.pop(entry) - refused.get(entry, 0)
-        seen = (delivered, frozenset(in_hand))
+        # While a queue that others filled is emptied, there is nothing of ours to see.
+        seen = (delivered, frozenset(in_hand), pending)
         if seen != self._seen:
             self._seen, self._last_change = seen, time.monotonic()
 
@@ -217,21 +217,25 @@ class _Push:
                 f"the indexer running, and its log quiet? What is queued stays and is indexed later"
             )
 
-    def _group(self) -> tuple[tuple[int, int], set[bytes]]:
-        """The last entry that the indexer was given, and those of ours that it works on."""
+    def _group(self) -> tuple[tuple[int, int], set[bytes], int]:
+        """The last entry that the indexer was given, those of ours that it works on, and how many
+        of all.
+        """
         try:
             groups = self._redis.xinfo_groups(INGEST_STREAM)
         except ResponseError:  # no stream yet
-            return (0, 0), set()
+            return (0, 0), set(), 0
         for group in groups:
             if group["name"] == CONSUMER_GROUP.encode():
+                delivered, pending = _order(group["last-delivered-id"]), int(group["pending"])
                 mine = list(self.unfinished)
-                pending = self._redis.xpending_range(
+                if not mine:
+                    return delivered, set(), pending
+                rows = self._redis.xpending_range(
                     INGEST_STREAM, CONSUMER_GROUP, min=mine[0], max=mine[-1], count=100_000
                 )
-                in_hand = {cast(bytes, row["message_id"]) for row in pending}
-                return _order(group["last-delivered-id"]), in_hand
-        return (0, 0), set()
+                return delivered, {cast(bytes, row["message_id"]) for row in rows}, pending
+        return (0, 0), set(), 0
 
     def _read_letters(self) -> None:
         while True:

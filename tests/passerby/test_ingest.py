@@ -120,6 +120,34 @@ def test_a_full_queue_that_nobody_empties_is_said(queue: IngestQueue, redis: Red
         push(queue, images(200), "g", wait=True, patience_s=0.2)
 
 
+def test_a_queue_that_others_filled_is_waited_for_while_it_is_emptied(
+    queue: IngestQueue, redis: Redis
+) -> None:
+    theirs = queue_pb2.ImageBatch(gallery="theirs")
+    theirs.images.add(filename="x.jpg", data=b"image")
+    for _ in range(20):
+        redis.xadd(INGEST_STREAM, {"batch": theirs.SerializeToString()})
+    looks = 0
+
+    def finish_one_of_theirs(_: Progress) -> None:
+        nonlocal looks
+        looks += 1
+        if looks % 5 == 0:
+            take(redis)
+
+    last = push(
+        queue,
+        images(1),
+        "g",
+        wait=False,
+        on_progress=finish_one_of_theirs,
+        max_pending=5,
+        patience_s=1,
+    )
+    assert last.queued == 1
+    assert looks * 0.05 > 2, "it was never longer than the patience"
+
+
 def test_a_redis_without_memory_is_waited_for(queue: IngestQueue, redis: Redis) -> None:
     states: list[Progress] = []
 
