@@ -11,6 +11,7 @@ from typing import Any, cast
 import urllib3
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 
 from passerby.errors import PasserbyError
 
@@ -42,14 +43,11 @@ class Cluster:
     ) -> Iterator["Cluster"]:
         """By the kubeconfig. Raises ClusterError."""
         configuration = client.Configuration()
+        file = str(kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION)
         try:
-            config.load_kube_config(
-                config_file=str(kubeconfig) if kubeconfig else None,
-                context=context,
-                client_configuration=configuration,
-            )
-            _, active = config.list_kube_config_contexts(str(kubeconfig) if kubeconfig else None)
-            default = active.get("context", {}).get("namespace", "default")
+            loader = _loader(file, context)
+            loader.load_and_set(configuration)
+            default = loader.current_context.get("context", {}).get("namespace", "default")
         except config.ConfigException as error:
             raise ClusterError(
                 f"no cluster to ask ({error}): set KUBECONFIG or --kubeconfig, and --context"
@@ -142,6 +140,15 @@ class Cluster:
                 f"{self.api.configuration.host} does not answer: is the cluster up, and the "
                 f"context right? (`kubectl config current-context`)"
             ) from error
+
+
+def _loader(file: str, context: str | None) -> KubeConfigLoader:
+    """The kubeconfig, of several files perhaps, at that context or its current one."""
+    merged = KubeConfigMerger(file).config
+    if merged is None:
+        raise config.ConfigException(f"no configuration in {file}")
+    # The files that it names are relative to the one that names them.
+    return KubeConfigLoader(merged, active_context=context, config_base_path=None)
 
 
 def _message(error: ApiException) -> str:

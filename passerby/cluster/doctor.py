@@ -107,7 +107,8 @@ def check_pods(cluster: Cluster) -> list[Finding]:
     """Every pod is scheduled, started, ready, and was not restarted again and again."""
     findings = []
     for pod in cluster.pods():
-        if component(pod) in RUN_ONCE:
+        # A pod that was evicted stays listed beside the one that took its place.
+        if component(pod) in RUN_ONCE or pod.status.phase in ("Failed", "Succeeded"):
             continue
         problem = problem_of(pod)
         name = pod.metadata.name

@@ -80,6 +80,18 @@ def test_a_half_rolled_out_release_names_the_pod_and_the_reason(
     assert "ImagePullBackOff" in problems["pods"]["detail"]
 
 
+def test_an_evicted_pod_beside_its_replacement_is_no_problem(
+    api: KubernetesApi, people_gallery: str, tmp_path: Path
+) -> None:
+    evicted = pod("indexer", 7)
+    evicted["status"] |= {"phase": "Failed", "reason": "Evicted", "containerStatuses": []}
+    evicted["status"]["conditions"][0]["status"] = "False"
+    api.objects["pods"].append(evicted)
+    with serving(api, tmp_path) as kubeconfig:
+        code, findings, _ = doctor(kubeconfig)
+    assert (code, failed(findings)) == (0, {}), people_gallery
+
+
 def test_a_cluster_without_gpus_is_told_how_to_go_on(api: KubernetesApi, tmp_path: Path) -> None:
     api.objects["nodes"] = [node("cpu-node", 0)]
     api.objects["deployments"][0] = workload("embedder", ready=0, gpus=1)

@@ -144,6 +144,19 @@ def test_the_pods_commands_push_everything_between_them(
     assert sorted(image.filename for batch in batches for image in batch.images) == names
 
 
+@pytest.mark.parametrize("current", ["other", None])
+def test_the_named_context_decides_on_the_namespace_as_well(
+    kubeconfig: Path, current: str | None
+) -> None:
+    contexts = json.loads(kubeconfig.read_text())
+    (test,) = contexts["contexts"]
+    other = {"name": "other", "context": {**test["context"], "namespace": "of-the-other"}}
+    contexts |= {"contexts": [test, other], "current-context": current}
+    kubeconfig.write_text(json.dumps(contexts))
+    job = dry_run(kubeconfig, *FROM_CLAIM, "--context", test["name"])
+    assert job["metadata"]["namespace"] == NAMESPACE
+
+
 def test_the_same_push_does_not_run_twice_at_once(api: KubernetesApi, kubeconfig: Path) -> None:
     assert push_job(kubeconfig, *FROM_CLAIM).exit_code == 0
     again = push_job(kubeconfig, *FROM_CLAIM)
