@@ -118,7 +118,8 @@ async def serve(settings: EmbedderSettings, stop: asyncio.Event) -> None:
                     batcher.cancel()
         finally:
             await server.stop(None)
-            device.threads.shutdown()
+            # Loading cannot be cut short, but a second signal is to be heard.
+            await asyncio.to_thread(device.threads.shutdown)
 
 
 def _load(settings: EmbedderSettings, device: torch.device) -> list[tuple[ModelCard, Encoder]]:
