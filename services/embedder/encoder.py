@@ -17,6 +17,11 @@ Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
 
 
+# oneDNN's bfloat16 convolutions for Intel's AMX, as of PyTorch 2.14, give arbitrary numbers where a
+# stride leaves a single column. Towers halve the width five times.
+LEAST_WIDTH_FOR_AMX = 64
+
+
 class NoSuchDevice(Exception):
     """The operator's fault: the device that was asked for is not there; says what to change."""
 
@@ -38,11 +43,15 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cuda", number)
 
 
-def choose_precision(wanted: str, device: torch.device) -> torch.dtype:
-    """auto, float32 or bfloat16 -> the type to compute in.
+def choose_precision(wanted: str, device: torch.device, image_width: int) -> torch.dtype:
+    """auto, float32 or bfloat16 -> the type to compute in, for images of that width in pixels.
 
-    auto is bfloat16 where the hardware multiplies in it (elsewhere it is emulated and slow).
+    auto is bfloat16 where the hardware multiplies in it (elsewhere it is emulated and slow). What
+    is wrong in bfloat16 is computed in float32, whatever is wanted.
     """
+    narrow = image_width < LEAST_WIDTH_FOR_AMX
+    if narrow and device.type == "cpu" and torch.cpu._is_amx_tile_supported():  # noqa: SLF001
+        return torch.float32
     if wanted != "auto":
         return torch.float32 if wanted == "float32" else torch.bfloat16
     if device.type == "cuda":

@@ -15,7 +15,7 @@ from passerby.v1 import embedder_pb2
 from services.embedder.batcher import Batcher, Device
 from services.embedder.dcpl.model_directory import ModelCard, load_model
 from services.embedder.dcpl.vocabulary import Vocabulary, tokenise
-from services.embedder.encoder import Encoder, Pixels
+from services.embedder.encoder import Encoder, Pixels, choose_precision
 from services.embedder.images import InvalidImage, decode
 
 # On a CPU larger batches fall out of the cache and are slower; a GPU wants them large.
@@ -122,14 +122,16 @@ class ServedModel:
 
 
 def load_encoder(
-    directory: Path, device: torch.device, precision: torch.dtype
+    directory: Path, device: torch.device, precision: str
 ) -> tuple[ModelCard, Encoder]:
     """Reads a model and runs it at some sizes, so that the first requests are fast as well.
 
+    precision: auto, float32 or bfloat16, see choose_precision.
     Raises InvalidModel, or ArithmeticError if its vectors are not finite.
     """
     network, card = load_model(directory)
-    encoder = Encoder(network, card, device, precision)
+    chosen = choose_precision(precision, device, card.image_width)
+    encoder = Encoder(network, card, device, chosen)
     grey = np.full((card.image_height, card.image_width, 3), 127, np.uint8)
     batch = SUITABLE_BATCH[device.type]
     while batch:  # the sizes that a GPU sees, unless it is told to take larger ones

@@ -15,7 +15,7 @@ import torch
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.batcher import Device
 from services.embedder.dcpl.model_directory import InvalidModel, ModelCard
-from services.embedder.encoder import Encoder, NoSuchDevice, choose_device, choose_precision
+from services.embedder.encoder import Encoder, NoSuchDevice, choose_device
 from services.embedder.served_model import ServedModel, load_encoder
 from services.embedder.settings import EmbedderSettings
 from services.runtime.errors import Unavailable, WrongModel
@@ -124,11 +124,16 @@ async def serve(settings: EmbedderSettings, stop: asyncio.Event) -> None:
 
 def _load(settings: EmbedderSettings, device: torch.device) -> list[tuple[ModelCard, Encoder]]:
     try:
-        precision = choose_precision(settings.precision, device)
         loaded = []
         for directory in settings.models:
-            card, encoder = load_encoder(directory, device, precision)
-            log.info("model_loaded", name=card.name, version=card.version, device=str(device))
+            card, encoder = load_encoder(directory, device, settings.precision)
+            log.info(
+                "model_loaded",
+                name=card.name,
+                version=card.version,
+                device=str(device),
+                precision=str(encoder.precision).removeprefix("torch."),
+            )
             loaded.append((card, encoder))
     except (InvalidModel, ArithmeticError) as error:
         raise CannotStart(str(error)) from error

@@ -104,10 +104,11 @@ def bare(model_directory: Path) -> Bare:
     return Bare(*load_model(model_directory))
 
 
-def random_pixels(seed: int) -> NDArray[np.uint8]:
-    """Coarse noise of the model's size, so that no two images look alike to the network."""
+def random_pixels(seed: int, size: tuple[int, int] = (64, 32)) -> NDArray[np.uint8]:
+    """Coarse noise, so that no two images look alike to the network; size: height and width."""
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 255, (8, 4, 3), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    coarse = rng.integers(0, 255, (size[0] // 8, size[1] // 8, 3), np.uint8)
+    return coarse.repeat(8, axis=0).repeat(8, axis=1)
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:

@@ -1,6 +1,7 @@
 """The fast forward gives the plain network's vectors, on every tower and in any batch."""
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,19 +17,25 @@ CPU = torch.device("cpu")
 on_each_device = pytest.mark.parametrize(
     "device", [CPU, pytest.param(torch.device("cuda"), marks=pytest.mark.cuda)], ids=str
 )
+# (height, width): the last two are too narrow for Intel's AMX.
+SIZES = [(128, 64), (128, 48), (64, 32)]
 PRECISIONS = {torch.float32: 0.99999, torch.bfloat16: 0.9999}
 
 
 @on_each_device
+@pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("image_tower", IMAGE_TOWERS)
 def test_images_become_the_plain_networks_vectors_in_any_batch(
-    image_tower: str, device: torch.device
+    image_tower: str, size: tuple[int, int], device: torch.device
 ) -> None:
     network, card = random_network(image_tower)
-    images = [random_pixels(seed) for seed in range(3)]
+    card = replace(card, image_height=size[0], image_width=size[1])
+    images = [random_pixels(seed, size) for seed in range(3)]
     bare = Bare(copy.deepcopy(network), card)
     expected = np.stack([bare.image(pixels) for pixels in images])
-    for precision, least in PRECISIONS.items():
+    for wanted in ("float32", "bfloat16"):
+        precision = choose_precision(wanted, device, card.image_width)
+        least = PRECISIONS[precision]
         encoder = Encoder(copy.deepcopy(network), card, device, precision)
         alone = np.concatenate([encoder.encode_images([pixels]) for pixels in images])
         for vectors in (encoder.encode_images(images), alone):
@@ -75,5 +82,5 @@ def test_cpu_is_the_cpu_even_beside_a_gpu() -> None:
 
 
 def test_a_precision_that_was_asked_for_is_taken() -> None:
-    assert choose_precision("float32", CPU) == torch.float32
-    assert choose_precision("bfloat16", CPU) == torch.bfloat16
+    assert choose_precision("float32", CPU, 128) == torch.float32
+    assert choose_precision("bfloat16", CPU, 128) == torch.bfloat16

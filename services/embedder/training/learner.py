@@ -65,11 +65,14 @@ class Learner:
         self.device = place.device
         self.bfloat16 = (
             recipe.precision == "bfloat16"
-            and choose_precision("auto", place.device) == torch.bfloat16
+            and choose_precision("auto", place.device, recipe.image_width) == torch.bfloat16
         )
         if recipe.precision == "bfloat16" and not self.bfloat16:
             LOG.warning(
-                "computing in float32: this %s does not multiply in bfloat16", place.device.type
+                "computing in float32: this %s does not multiply in bfloat16, or not rightly where "
+                "images are %d pixels wide",
+                place.device.type,
+                recipe.image_width,
             )
         self.objective = Objective(
             network,
