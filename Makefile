@@ -65,8 +65,9 @@ chart-deps: $(VENV)/dev ## Fetch the official Milvus chart (MILVUS_CHARTS=the UR
 	@test -n "$(MILVUS_CHARTS)" || { echo "name the repository that Milvus's documentation gives for Helm: make chart-deps MILVUS_CHARTS=https://..."; exit 1; }
 	@python -m deploy.helm deps $(MILVUS_CHARTS)
 
-manifests: $(VENV)/dev ## Write dist/manifests/<profile>.yaml for kubectl, from the chart
-	@python -m deploy.helm manifests dist/manifests
+NAMESPACE ?= default
+manifests: $(VENV)/dev ## Write dist/manifests/<profile>.yaml for kubectl (NAMESPACE), from the chart
+	@python -m deploy.helm manifests dist/manifests --namespace $(NAMESPACE)
 
 clean: down ## Stop the stack and remove its data and the environment
 	rm -rf .passerby $(VENV)

@@ -56,14 +56,16 @@ def deps(repository: str) -> None:
 
 @main.command("manifests")
 @click.argument("folder", type=click.Path(path_type=Path))
-def write_manifests(folder: Path) -> None:
+@click.option("--namespace", default="default", show_default=True, help="Where they are applied.")
+def write_manifests(folder: Path, namespace: str) -> None:
     """Write one file for each profile into FOLDER, for `kubectl apply`."""
     if not is_there(CHART):
         sys.exit("the Milvus chart is not here yet: `make chart-deps MILVUS_CHARTS=...` fetches it")
     folder.mkdir(parents=True, exist_ok=True)
     for profile in PROFILES:
         path = folder / f"{profile.stem}.yaml"
-        path.write_text(HEADER + yaml.safe_dump_all(manifests(CHART, values_of(profile))))
+        items = manifests(CHART, values_of(profile), namespace)
+        path.write_text(HEADER.format(namespace=namespace) + yaml.safe_dump_all(items))
         print(f"wrote {path}")
 
 

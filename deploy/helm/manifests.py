@@ -9,8 +9,9 @@ import yaml
 PROFILES = sorted((Path(__file__).parent / "profiles").glob("*.yaml"))
 RELEASE = "passerby"
 HEADER = """\
-# The chart rendered for `kubectl apply`. It takes Redis's password from a Secret; make that first:
-#   kubectl create secret generic passerby-redis-password --from-literal=password=...
+# The chart rendered for `kubectl -n {namespace} apply`, and for no other namespace. It takes
+# Redis's password from a Secret; make that first:
+#   kubectl -n {namespace} create secret generic passerby-redis-password --from-literal=password=...
 # with letters, digits, - and _.
 ---
 """
@@ -20,10 +21,13 @@ def values_of(profile: Path) -> dict[str, Any]:
     return helm.values_from_yaml(profile.read_text())
 
 
-def manifests(folder: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
+def manifests(
+    folder: Path, values: dict[str, Any], namespace: str = "default"
+) -> list[dict[str, Any]]:
     """The objects of a release called `passerby`, without those that only Helm runs (hooks).
 
     folder: the chart, with the Milvus chart among its charts or without Milvus's objects.
+    namespace: where they are applied; alerts and some of Milvus's objects name it.
 
     A password would be another one in every rendering, so Redis's comes from a Secret that is made
     by hand: `passerby-redis-password`.
@@ -31,7 +35,7 @@ def manifests(folder: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
     redis = {**values.get("redis", {}), "secret": f"{RELEASE}-redis-password"}
     # Loaded anew each time: rendering without a dependency takes it out of the chart in memory.
     with helm.Chart.load(folder) as chart:
-        rendered = chart.render({**values, "redis": redis}, name=RELEASE)
+        rendered = chart.render({**values, "redis": redis}, name=RELEASE, namespace=namespace)
     return [
         item
         for path, text in sorted(rendered.items())

@@ -6,15 +6,18 @@ from collections.abc import Awaitable, Callable, Iterable
 import structlog
 from grpc_health.v1 import health_pb2
 from grpc_health.v1._async import HealthServicer
+from prometheus_client import Gauge
 
 log = structlog.get_logger()
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
+READY = Gauge("passerby_ready", "1 while the service can do its work, else 0.")
+
 
 class Health:
-    """Keeps the standard gRPC health service up to date.
+    """Keeps the standard gRPC health service, and the measurement of readiness, up to date.
 
     The service name `""` is the whole (readiness): it serves when every dependency does and the
     service is not draining. Each dependency also has its own name; `live` serves as long as the
@@ -55,6 +58,7 @@ class Health:
         await self._publish()
 
     async def _publish(self) -> None:
+        READY.set(self.ready)
         await self.servicer.set("", SERVING if self.ready else NOT_SERVING)
 
     async def watch(

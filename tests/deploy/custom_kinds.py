@@ -32,7 +32,8 @@ REDIS_STREAMS = exactly(
         "enableTLS": {"enum": ["true", "false"]},
         "databaseIndex": DIGITS,
     },
-    address={"type": "string", "pattern": "^[^:]+:[0-9]+$"},
+    # A short name is looked up in KEDA's own namespace.
+    address={"type": "string", "pattern": "^[^.:]+\\.[^:]+:[0-9]+$"},
     stream={"const": "passerby:ingest"},
     streamLength=DIGITS,
 )

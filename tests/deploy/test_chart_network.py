@@ -3,6 +3,7 @@
 import ipaddress
 from dataclasses import dataclass
 
+import helm_python as helm
 import pytest
 
 from tests.deploy.chart import (
@@ -10,6 +11,8 @@ from tests.deploy.chart import (
     SINGLE,
     Object,
     Values,
+    files,
+    merged,
     objects,
     of_kind,
     selects,
@@ -225,6 +228,26 @@ def test_keda_reads_the_length_of_the_queue_while_it_scales() -> None:
         network = Network(objects(values))
         (redis,) = [place for place in network.pods if place.name == "redis"]
         assert network.allows(keda, redis, 6379) is may
+
+
+@pytest.mark.parametrize(
+    ("values", "address"),
+    [
+        (SINGLE["scaling"], f"passerby-redis.{NAMESPACE}.svc:6379"),
+        (SINGLE["external-redis-with-keda"], "redis.example:6380"),
+    ],
+)
+def test_keda_finds_redis_from_its_own_namespace(values: Values, address: str) -> None:
+    (scaler,) = of_kind(objects(values), "ScaledObject")
+    (trigger,) = scaler["spec"]["triggers"]
+    assert trigger["metadata"]["address"] == address
+
+
+def test_a_redis_that_keda_could_not_find_is_refused() -> None:
+    short = {"redis": {"enabled": False}, "externalRedis": {"url": "redis://redis:6379"}}
+    with pytest.raises(helm.HelmError, match=r"externalRedis\.url: .* redis:6379 .* full name"):
+        files(merged(SINGLE["scaling"], short))
+    files(short)
 
 
 def test_without_policies_everything_is_open() -> None:

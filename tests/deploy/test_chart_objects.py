@@ -249,6 +249,14 @@ def test_no_object_but_a_secret_holds_a_password(values: Values) -> None:
     assert not any(secret in others for secret in secrets)
 
 
+def test_the_log_of_helms_test_is_still_there_when_helm_asks_for_it() -> None:
+    pod = named(objects(), "Pod", "passerby-selftest")
+    assert pod["metadata"]["annotations"] == {
+        "helm.sh/hook": "test",
+        "helm.sh/hook-delete-policy": "before-hook-creation",
+    }
+
+
 @every_change
 def test_labels_are_what_the_doctor_looks_for(values: Values) -> None:
     items = objects(values)

@@ -1,20 +1,23 @@
 """Values: wrong ones are refused by name, upgrades keep what must stay, profiles make manifests."""
 
 import base64
+import copy
 import functools
 import json
 import re
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import helm_python as helm
 import pytest
 import yaml
+from click.testing import CliRunner
 
+import deploy.helm.__main__ as commands
 from deploy.helm.dependency import NoMilvusChart, fetch, is_there
 from deploy.helm.manifests import PROFILES, manifests, values_of
 from deploy.helm.reference import CHART
@@ -25,6 +28,7 @@ from tests.deploy.chart import (
     Values,
     chart_folder,
     files,
+    merged,
     named,
     objects,
     objects_in,
@@ -126,21 +130,57 @@ def test_an_upgrade_changes_nothing_but_what_was_changed(values: Values) -> None
     assert without_secrets(files(values)) == without_secrets(files(values, is_upgrade=True))
 
 
-def test_no_value_changes_what_kubernetes_holds_immutable() -> None:
-    def immutable(values: Values) -> dict[tuple[str, str], Any]:
-        return {
-            (item["kind"], item["metadata"]["name"]): (
-                item["spec"]["selector"],
-                item["spec"].get("serviceName"),
-            )
-            for item in of_kind(objects(values), "Deployment", "StatefulSet")
-            if "milvus" not in item["metadata"]["name"]
-        }
+# The values that docs/operations.md tells how to change ("Change a volume"), each with another.
+OF_VOLUMES: dict[str, Values] = {
+    "images.claim.accessMode": {"images": {"claim": {"accessMode": "ReadWriteMany"}}},
+    "images.claim.storageClass": {"images": {"claim": {"storageClass": "fast"}}},
+    "redis.persistence.enabled": {"redis": {"persistence": {"enabled": False}}},
+    "redis.persistence.size": {"redis": {"persistence": {"size": "100Gi"}}},
+    "redis.persistence.storageClass": {"redis": {"persistence": {"storageClass": "fast"}}},
+}
+# A claim may grow, so its `resources` are not among them.
+IMMUTABLE = {
+    "Deployment": {"selector"},
+    "StatefulSet": {"selector", "serviceName", "podManagementPolicy", "volumeClaimTemplates"},
+    "PersistentVolumeClaim": {
+        *("accessModes", "storageClassName", "volumeMode", "volumeName", "selector", "dataSource"),
+    },
+}
 
-    before = immutable({})
-    for values in SINGLE.values():
-        for key, fields in immutable(values).items():
-            assert before[key] == fields
+
+def immutable(values: Values) -> dict[tuple[str, str], Object]:
+    """(kind, name) -> the part of its spec that Kubernetes never changes."""
+    return {
+        (item["kind"], item["metadata"]["name"]): {
+            key: value for key, value in item["spec"].items() if key in IMMUTABLE[item["kind"]]
+        }
+        for item in of_kind(objects(values), *IMMUTABLE)
+        if "milvus" not in item["metadata"]["name"]
+    }
+
+
+def without(values: Values, names: Iterable[str]) -> Values:
+    left: Values = copy.deepcopy(values)
+    for name in names:
+        *sections, last = name.split(".")
+        node = left
+        for section in sections:
+            node = node.get(section, {})
+        node.pop(last, None)
+    return left
+
+
+@pytest.mark.parametrize("values", SINGLE.values(), ids=SINGLE.keys())
+def test_only_values_of_volumes_change_what_kubernetes_holds_immutable(values: Values) -> None:
+    before, after = immutable({}), immutable(without(values, OF_VOLUMES))
+    assert {key: before[key] for key in after} == after
+
+
+@pytest.mark.parametrize(("name", "change"), OF_VOLUMES.items(), ids=OF_VOLUMES.keys())
+def test_operations_tells_how_to_change_a_volume(name: str, change: Values) -> None:
+    assert immutable(change) != immutable({})
+    _, _, chapter = (REPOSITORY / "docs/operations.md").read_text().partition("## Change a volume")
+    assert f"`{name}`" in chapter.partition("\n## ")[0]
 
 
 @pytest.mark.parametrize("service", ["indexer", "query"])
@@ -175,6 +215,26 @@ def test_pods_that_share_a_volume_of_one_node_are_kept_on_one_node() -> None:
     assert sorted(sharing) == ["passerby-indexer", "passerby-query"]
     for name in ("images-on-many-nodes", "s3-images", "no-images"):
         assert affinity(SINGLE[name]) == [None, None]
+
+
+def test_pods_that_cannot_move_do_not_hold_up_the_draining_of_their_node() -> None:
+    def budgets(values: Values) -> list[str]:
+        return [
+            item["metadata"]["name"] for item in of_kind(objects(values), "PodDisruptionBudget")
+        ]
+
+    assert budgets({}) == ["passerby-embedder"]
+    for name in ("images-on-many-nodes", "s3-images", "no-images"):
+        assert budgets(SINGLE[name]) == [f"passerby-{s}" for s in ("embedder", "indexer", "query")]
+    assert budgets(SINGLE["no-budgets"]) == []
+
+
+def test_a_release_can_be_installed_without_an_indexer_to_be_restored_first() -> None:
+    scaled_later: Values = {"indexer": {"replicas": 0, "autoscaling": {"enabled": False}}}
+    for profile in PROFILES:
+        items = objects(merged(values_of(profile), scaled_later))
+        assert named(items, "Deployment", "passerby-indexer")["spec"]["replicas"] == 0
+        assert not of_kind(items, "ScaledObject")
 
 
 class Cluster(BaseHTTPRequestHandler):
@@ -315,14 +375,36 @@ def test_manifests_are_for_kubectl_alone(profile: Path) -> None:
     assert set(passwords) == {"passerby-redis-password"}
 
 
-def measured() -> set[str]:
-    """Names of the series that the services export, read where they are defined."""
-    definition = re.compile(r'\b(Counter|Gauge|Histogram)\(\s*"(passerby_\w+)"')
+@pytest.mark.parametrize("namespace", [NAMESPACE, "default"])
+def test_manifests_are_for_one_namespace(
+    namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "CHART", chart_folder())
+    written = CliRunner().invoke(
+        commands.main, ["manifests", str(tmp_path), "--namespace", namespace]
+    )
+    assert written.exit_code == 0, written.output
+    text = (tmp_path / "cluster.yaml").read_text()
+    assert f"kubectl -n {namespace} create secret" in text
+    items = list(yaml.safe_load_all(text))
+    (rules,) = of_kind(items, "PrometheusRule")
+    for rule in rules["spec"]["groups"][0]["rules"]:
+        assert f'namespace="{namespace}"' in rule["expr"]
+    (scaler,) = of_kind(items, "ScaledObject")
+    address = scaler["spec"]["triggers"][0]["metadata"]["address"]
+    assert address == f"passerby-redis.{namespace}.svc:6379"
+
+
+def measured() -> dict[str, set[str]]:
+    """The series that the services export -> their labels, read where they are defined."""
+    definition = re.compile(
+        r'\b(Counter|Gauge|Histogram)\(\s*"(passerby_\w+)",\s*"[^"]*"(?:,\s*\[([^\]]*)\])?'
+    )
     endings = {"Counter": ["_total"], "Gauge": [""], "Histogram": ["_count", "_sum", "_bucket"]}
     return {
-        name + ending
+        name + ending: set(re.findall(r"\w+", labels))
         for path in (REPOSITORY / "services").rglob("*.py")
-        for kind, name in definition.findall(path.read_text())
+        for kind, name, labels in definition.findall(path.read_text())
         for ending in endings[kind]
     }
 
@@ -332,11 +414,36 @@ def test_alerts_ask_for_what_the_services_measure_and_name_a_chapter() -> None:
     operations = (REPOSITORY / "docs" / "operations.md").read_text().lower()
     series = measured()
     for rule in rules["spec"]["groups"][0]["rules"]:
-        asked = set(re.findall(r"\bpasserby_\w+", rule["expr"]))
-        assert asked <= series, rule["alert"]
+        assert set(re.findall(r"\bpasserby_\w+", rule["expr"])) <= series.keys(), rule["alert"]
+        for name, selectors in re.findall(r"\b(passerby_\w+)\{(.*?)\}", rule["expr"]):
+            labels = set(re.findall(r"(\w+)=", selectors))
+            assert labels <= series[name] | {"namespace", "service"}, rule["alert"]
         assert rule["expr"].count("(") == rule["expr"].count(")")
         chapter = rule["annotations"]["remedy"].partition("docs/operations.md: ")[2]
         assert f"### {chapter.lower()}" in operations, rule["alert"]
+
+
+def alert(name: str) -> Object:
+    (rules,) = of_kind(objects(SINGLE["monitored"]), "PrometheusRule")
+    (found,) = [rule for rule in rules["spec"]["groups"][0]["rules"] if rule["alert"] == name]
+    return found
+
+
+@pytest.mark.parametrize("name", ["PasserbySearchesFail", "PasserbySearchesSlow"])
+def test_searches_of_the_page_count_as_those_through_grpc_do(name: str) -> None:
+    expression = alert(name)["expr"]
+    by_grpc = re.findall(r'passerby_rpc_seconds_\w+\{[^}]*method="Search"', expression)
+    by_http = re.findall(r'passerby_http_seconds_\w+\{[^}]*route="/v1/search"', expression)
+    assert len(by_grpc) == len(by_http) > 0
+    served = (REPOSITORY / "services" / "query" / "http_server.py").read_text()
+    assert 'web.post("/v1/search"' in served
+
+
+def test_somebody_is_woken_when_no_query_pod_is_ready_or_there() -> None:
+    rule = alert("PasserbyNotReady")
+    assert rule["labels"] == {"severity": "critical"}
+    query = f'namespace="{NAMESPACE}",service="passerby-metrics"'
+    assert rule["expr"] == f"(sum(passerby_ready{{{query}}}) or vector(0)) == 0"
 
 
 def test_operations_and_doctor_name_values_and_objects_that_exist() -> None:
@@ -351,6 +458,8 @@ def test_operations_and_doctor_name_values_and_objects_that_exist() -> None:
     for name in used:
         assert name in known or name.startswith("milvus."), name
     there = {(item["kind"].lower(), item["metadata"]["name"]) for item in objects()}
+    # Of the Milvus chart; the stand-in has none.
+    there.add(("service", "passerby-minio"))
     kinds = "deployment|statefulset|service|secret"
     named_there = re.findall(rf"\b({kinds})/(passerby-[a-z-]+)", operations)
     assert named_there

@@ -70,10 +70,10 @@ http://{{ include "passerby.milvusService" . }}:{{ include "passerby.milvusPort"
 {{- end }}
 {{- end }}
 
-{{/* host:port of Redis. */}}
+{{/* host:port of Redis, for every namespace. */}}
 {{- define "passerby.redisAddress" -}}
 {{- if .Values.redis.enabled -}}
-{{ .Release.Name }}-redis:6379
+{{ .Release.Name }}-redis.{{ .Release.Namespace }}.svc:6379
 {{- else -}}
 {{ (urlParse .Values.externalRedis.url).host }}
 {{- end }}
