@@ -1,6 +1,7 @@
 """Whether a service can do its work: one state for each thing it needs, one for all together."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
@@ -12,6 +13,8 @@ log = structlog.get_logger()
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+REMIND_S = 30
 
 READY = Gauge("passerby_ready", "1 while the service can do its work, else 0.")
 
@@ -66,20 +69,24 @@ class Health:
     ) -> None:
         """Probes a dependency until cancelled; `probe` raises when it is not well.
 
-        A probe has 5 seconds. Its first failure is logged, and again every 30 seconds.
+        A probe has 5 seconds. Its first failure is logged, and what lasts every 30 seconds.
         """
-        failures = 0
+        said = -math.inf
         while True:
             try:
                 async with asyncio.timeout(5):
                     await probe()
-                problem, failures = "", 0
+                problem = ""
             except TimeoutError:
-                problem, failures = f"{dependency} did not answer within 5 s", failures + 1
+                problem = f"{dependency} did not answer within 5 s"
             except Exception as error:  # noqa: BLE001 - whatever a probe raises is the finding
-                problem, failures = f"{dependency}: {first_line(error)}", failures + 1
+                problem = f"{dependency}: {first_line(error)}"
+            now = asyncio.get_running_loop().time()
+            if problem and not self.problems[dependency]:
+                said = now  # by the report that follows
             await self.report(dependency, problem)
-            if failures and failures % max(1, round(30 / interval_s)) == 0:
+            if problem and now - said >= REMIND_S:
+                said = now
                 log.warning("still_waiting", dependency=dependency, reason=problem)
             await asyncio.sleep(interval_s)
 

@@ -8,6 +8,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.runtime.errors import Overloaded
@@ -141,6 +142,31 @@ async def test_a_watch_reports_loss_and_return(health: Health) -> None:
         while not health.ready:
             await asyncio.sleep(0.01)
     watch.cancel()
+
+
+async def test_what_is_away_at_the_start_is_logged_at_once_and_not_at_every_probe(
+    health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def probe() -> None:
+        probes.append(None)
+        raise ConnectionError("refused")
+
+    async def logged_while_probed(times: int) -> list[str]:
+        probes.clear()
+        with capture_logs() as logs:
+            watch = asyncio.create_task(health.watch("redis", probe, interval_s=0.001))
+            async with asyncio.timeout(5):
+                while len(probes) < times:
+                    await asyncio.sleep(0.001)
+            watch.cancel()
+        return [log["event"] for log in logs]
+
+    probes: list[None] = []
+    assert await logged_while_probed(20) == ["still_waiting"]
+    await health.report("redis", "")
+    assert await logged_while_probed(20) == ["dependency_lost"]
+    monkeypatch.setattr("services.runtime.health.REMIND_S", 0)
+    assert len(await logged_while_probed(20)) > 10
 
 
 async def test_two_servers_never_share_a_port(address: str, health: Health) -> None:
