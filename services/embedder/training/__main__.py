@@ -19,8 +19,14 @@ from services.embedder.dcpl.network import IMAGE_TOWERS
 from services.embedder.training import metrics, report
 from services.embedder.training import prepare as preparation
 from services.embedder.training.checkpoint import UnusableCheckpoint
-from services.embedder.training.conclude import conclude
-from services.embedder.training.datasets import SPLITS, Dataset, InvalidDataset, read_dataset
+from services.embedder.training.conclude import check_tests, conclude
+from services.embedder.training.datasets import (
+    SPLITS,
+    Dataset,
+    InvalidDataset,
+    read_dataset,
+    with_validation,
+)
 from services.embedder.training.evaluate import Evaluation, evaluate_split
 from services.embedder.training.learner import Place, TrainingDiverged
 from services.embedder.training.pretrained import UnusableWeights, load_image_tower
@@ -110,6 +116,8 @@ def train_command(
 ) -> None:
     """Train a model on a data set's split train, choose the epoch by val, measure it on test.
 
+    Where there is no val, 5 % of the people of train are held out as one; --seed says which.
+
     OUTPUT gets model/, report/, tensorboard/ and checkpoint.pt. The same command again goes on
     where the checkpoint stands. On several GPUs: torchrun --nproc-per-node N -m
     services.embedder.training train ...
@@ -119,8 +127,13 @@ def train_command(
     recipe = _recipe(preset, **changes)
     with _explained():
         place = _place(device, recipe.batch_size)
-        data = read_dataset(dataset)
+        data = with_validation(read_dataset(dataset), recipe.seed)
         tests = {"test": data} | ({"hard": read_dataset(hard)} if hard else {})
+        if place.is_first:
+            check_tests(output, tests, recipe)
+            if data.held_out:
+                people = len({image.identity for image in data.split("val")})
+                console.print(f"no split val: {people:,} people of train held out for validation")
         with _watch(data, recipe) if place.is_first else nullcontext(Watch()) as watch:
             train(
                 data,

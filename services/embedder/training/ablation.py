@@ -9,8 +9,8 @@ from pathlib import Path
 import click
 import torch
 
-from services.embedder.training.conclude import conclude
-from services.embedder.training.datasets import Dataset, read_dataset
+from services.embedder.training.conclude import check_tests, conclude
+from services.embedder.training.datasets import Dataset, read_dataset, with_validation
 from services.embedder.training.evaluate import Evaluation
 from services.embedder.training.learner import Place
 from services.embedder.training.recipe import PAPER, RECOMMENDED, Recipe
@@ -54,13 +54,15 @@ def main(
     test and on HARD's. Each arm sees as many images, at the same size and with towers of the same
     size; the rest is its own. A table of Markdown is printed line by line.
     """
-    data, difficult = _first(read_dataset(dataset), images), read_dataset(hard)
+    data = with_validation(_first(read_dataset(dataset), images), RECOMMENDED.seed)
+    tests = {"test": data, "hard": read_dataset(hard)}
     click.echo(f"| {' | '.join(('arm', *COLUMNS))} |\n|{' --- |' * (1 + len(COLUMNS))}")
     for arm in arms or ARMS:
         recipe = _on_budget(ARMS[arm], epochs, image_size, dimension)
         run = output / arm.replace(" ", "-")
+        check_tests(run, tests, recipe)
         train(data, recipe, run, name=arm, place=Place(torch.device("cpu")))
-        found = conclude(run, {"test": data, "hard": difficult}, torch.device("cpu"))
+        found = conclude(run, tests, torch.device("cpu"))
         speeds = [row["images_per_second"] for row in read_history(run)]
         click.echo(_row(arm, found["test"], found["hard"], max(speeds)))
 

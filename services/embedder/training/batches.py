@@ -105,7 +105,17 @@ def batches(
     """
     steps = _Steps(data, recipe, epoch, rank, ranks)
     pinned = torch.cuda.is_available()
-    return iter(DataLoader(steps, batch_size=None, num_workers=workers, pin_memory=pinned))
+    # Forked, they share the decoded images; any other start would send each a copy of them all.
+    start = "fork" if workers else None
+    return iter(
+        DataLoader(
+            steps,
+            batch_size=None,
+            num_workers=workers,
+            pin_memory=pinned,
+            multiprocessing_context=start,
+        )
+    )
 
 
 class _Steps(IterableDataset[Batch]):

@@ -1,6 +1,7 @@
 """Checkpoints that a killed process cannot spoil, and that are read without running anything."""
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UnusableCheckpoint(f"{path}: no such file; name the folder of a run") from error
-    except Exception as error:  # torch raises half a dozen unrelated types for a bad file
+    except OSError as error:
         raise UnusableCheckpoint(
-            f"{path}: not a checkpoint of this program ({type(error).__name__}); delete it to "
-            f"train from the start"
+            f"{path}: could not be read ({error.strerror or error}); the file may be intact"
+        ) from error
+    except Exception as error:  # torch raises half a dozen unrelated types for a bad file
+        # Of what it does not unpickle torch says at length how to run it all the same.
+        text = "" if isinstance(error, pickle.UnpicklingError) else f": {error}"
+        raise UnusableCheckpoint(
+            f"{path}: cannot be loaded as a checkpoint of this program "
+            f"({type(error).__name__}{text}); move it away to train from the start"
         ) from error
     if not isinstance(state, dict):
-        raise UnusableCheckpoint(f"{path}: not a checkpoint of this program; delete it")
+        raise UnusableCheckpoint(
+            f"{path}: not a checkpoint of this program; move it away to train from the start"
+        )
     return state

@@ -11,8 +11,24 @@ import torch
 from services.embedder.dcpl.model_directory import CARD, load_model, save_model
 from services.embedder.training import report
 from services.embedder.training.datasets import Dataset
-from services.embedder.training.evaluate import Evaluation, evaluate_split
+from services.embedder.training.evaluate import Evaluation, decoded_split, evaluate_split
+from services.embedder.training.recipe import Recipe
 from services.embedder.training.train import SAVED_AS, read_history
+
+
+def check_tests(run: Path, tests: Mapping[str, Dataset], recipe: Recipe) -> None:
+    """Before a run: find what would stop `conclude` after it; the decoded images stay for that.
+
+    Raises InvalidDataset.
+    """
+    for dataset in tests.values():
+        decoded_split(
+            dataset,
+            "test",
+            height=recipe.image_height,
+            width=recipe.image_width,
+            cache=run / "pixels",
+        )
 
 
 def conclude(

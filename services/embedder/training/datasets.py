@@ -1,14 +1,21 @@
 """Readers of captioned pedestrian data sets; every layout becomes the same list of images."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from services.embedder.dcpl.vocabulary import tokenise
+
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
+HELD_OUT = 0.05
+"""Share of the training people who validate where there is no split val."""
+FEWEST_HELD_OUT = 2
+"""With a single person there would be nothing to rank."""
 
 
 class InvalidDataset(ValueError):
@@ -31,6 +38,8 @@ class Dataset:
     name: str
     image_root: Path
     images: tuple[PersonImage, ...]
+    held_out: bool = False
+    """Whether the split val was taken from the split train, for want of one."""
 
     def split(self, split: Split) -> list[PersonImage]:
         """The images of one split, in the order of the file."""
@@ -58,6 +67,45 @@ def read_dataset(root: Path) -> Dataset:
             return Dataset(layout.name, folder, images)
     known = ", ".join(f"{layout.annotations} ({layout.name})" for layout in LAYOUTS)
     raise InvalidDataset(f"{root}: no data set here; looked for {known}")
+
+
+def with_validation(dataset: Dataset, seed: int) -> Dataset:
+    """The data set, if it has a split val; else with 5 % of its training people in one.
+
+    A person's images stay together. The seed and the identities alone decide who it is, so a run
+    that goes on validates among the same people. Raises InvalidDataset if there are too few.
+    """
+    if dataset.split("val"):
+        return dataset
+    described = {
+        image.identity for image in dataset.split("train") if any(map(tokenise, image.captions))
+    }
+    count = max(FEWEST_HELD_OUT, round(HELD_OUT * len(described)))
+    if len(described) <= count:
+        raise InvalidDataset(
+            f"{dataset.image_root}: there is no split val, and {len(described)} people with "
+            f"captions in the split train are too few to hold {count} out; add a split val"
+        )
+
+    def drawn(identity: int) -> bytes:  # by a digest, which no version of Python changes
+        return hashlib.sha256(f"{seed} {identity}".encode()).digest()
+
+    held_out = set(sorted(described, key=drawn)[:count])
+    images = (
+        replace(image, split="val")
+        if image.split == "train" and image.identity in held_out
+        else image
+        for image in dataset.images
+    )
+    return replace(dataset, images=tuple(images), held_out=True)
+
+
+def digest(images: Sequence[PersonImage]) -> str:
+    """Of files, identities and captions, in their order."""
+    found = hashlib.sha256()
+    for image in images:
+        found.update(json.dumps([image.file, image.identity, image.captions]).encode())
+    return found.hexdigest()
 
 
 def _json(path: Path) -> Any:
@@ -122,7 +170,12 @@ def _read_plain(path: Path) -> Iterator[PersonImage]:
         raise InvalidDataset(
             f"{split_file}: expected an object of {', '.join(SPLITS)}, each a list of identities"
         )
-    split_of = {int(identity): split for split, members in splits.items() for identity in members}
+    try:
+        split_of = {int(name): split for split, members in splits.items() for name in members}
+    except (TypeError, ValueError) as error:
+        raise InvalidDataset(
+            f"{split_file}: {error}; list the ids of {path.name}, which are whole numbers"
+        ) from error
     if len(split_of) < sum(map(len, splits.values())):
         raise InvalidDataset(f"{split_file}: an identity stands in two splits, or twice in one")
     for number, entry in enumerate(_json_entries(path), start=1):
@@ -137,12 +190,17 @@ def _read_csv(path: Path) -> Iterator[PersonImage]:
 
     Identities may be any text; they are numbered in the order of their first line.
     """
-    with path.open(encoding="utf-8", newline="") as lines:
+    with path.open(encoding="utf-8-sig", newline="") as lines:  # spreadsheets write the mark
         reader = csv.DictReader(lines)
-        missing = {"file", "identity", "caption", "split"} - set(reader.fieldnames or ())
-        if missing:
-            raise InvalidDataset(f"{path}: the first line lacks {', '.join(sorted(missing))}")
-        rows = list(reader)
+        try:
+            missing = {"file", "identity", "caption", "split"} - set(reader.fieldnames or ())
+            if missing:
+                raise InvalidDataset(f"{path}: the first line lacks {', '.join(sorted(missing))}")
+            rows = list(reader)
+        except UnicodeDecodeError as error:
+            raise InvalidDataset(f"{path}: not UTF-8 ({error}); save it as UTF-8") from error
+        except csv.Error as error:
+            raise InvalidDataset(f"{path}: not CSV ({error}); is a quote left open?") from error
     identities = {name: i for i, name in enumerate(dict.fromkeys(r["identity"] for r in rows))}
     captions: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from services.embedder.dcpl.network import Dcpl
-from services.embedder.dcpl.vocabulary import Vocabulary
+from services.embedder.dcpl.vocabulary import Vocabulary, tokenise
 from services.embedder.training import metrics
 from services.embedder.training.augment import normalise
 from services.embedder.training.batches import pad
@@ -66,14 +66,31 @@ def evaluate_split(
 
     batch_size: None takes what suits the device; the figures are the same.
     """
-    images = dataset.split(split)
-    if not images:
-        raise InvalidDataset(f"{dataset.name}: the split {split} is empty")
-    pixels = decoded(dataset, images, height=height, width=width, cache=cache)
+    images, pixels = decoded_split(dataset, split, height=height, width=width, cache=cache)
     device = next(network.parameters()).device
     batch_size = batch_size or SUITABLE_BATCH[device.type]
     embedded = embed_split(network, vocabulary, images, pixels, batch_size=batch_size)
     return embedded, evaluate(embedded, device)
+
+
+def decoded_split(
+    dataset: Dataset, split: Split, *, height: int, width: int, cache: Path
+) -> tuple[list[PersonImage], Pixels]:
+    """A split's images and their pixels, as `decoded` returns them.
+
+    Raises InvalidDataset if there is nothing to rank, to ask with, or to decode.
+    """
+    images = dataset.split(split)
+    if not images:
+        raise InvalidDataset(
+            f"{dataset.image_root}: the split {split} is empty; give it images in the annotations"
+        )
+    if not any(tokenise(caption) for image in images for caption in image.captions):
+        raise InvalidDataset(
+            f"{dataset.image_root}: no image of the split {split} has a caption; nothing to "
+            f"search for"
+        )
+    return images, decoded(dataset, images, height=height, width=width, cache=cache)
 
 
 def embed_split(
@@ -84,15 +101,15 @@ def embed_split(
     *,
     batch_size: int,
 ) -> EmbeddedSplit:
-    """pixels: (images, height, width, 3) uint8. Captions without any word are left out."""
+    """pixels: (images, height, width, 3) uint8. Captions without any word are left out; at least
+    one must have some.
+    """
     said = [
         (caption, words, image.identity)
         for image in images
         for caption in image.captions
         if (words := vocabulary.encode(caption))
     ]
-    if not said:
-        raise InvalidDataset("no image of this split has a caption; nothing to search for")
     return EmbeddedSplit(
         images=images,
         image_vectors=_embed_images(network, pixels, batch_size),

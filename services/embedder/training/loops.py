@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shlex
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -17,24 +18,25 @@ DEFINITIONS = {torch.float32: (), torch.bfloat16: ("-DBFLOAT16",)}
 
 
 class CannotCompile(Exception):
-    """There is no C compiler here that takes loops.c; says what it said."""
+    """loops.c cannot be compiled here, or not loaded; says why."""
 
 
 @cache
 def loops(dtype: torch.dtype) -> ctypes.CDLL:
     """The loops for images of that type. Raises CannotCompile."""
-    with TemporaryDirectory() as folder:
-        library = Path(folder) / "loops.so"
-        command = [os.environ.get("CC", "cc"), *FLAGS, *DEFINITIONS[dtype]]
-        try:
+    try:
+        # CC may be "ccache gcc".
+        command = [*(shlex.split(os.environ.get("CC", "")) or ["cc"]), *FLAGS, *DEFINITIONS[dtype]]
+        with TemporaryDirectory() as folder:
+            library = Path(folder) / "loops.so"
             subprocess.run(
                 [*command, "-o", library, SOURCE], check=True, capture_output=True, text=True
             )
-        except FileNotFoundError as error:
-            raise CannotCompile(f"there is no {command[0]}") from error
-        except subprocess.CalledProcessError as error:
-            raise CannotCompile(error.stderr.strip() or f"{command[0]} fails") from error
-        return ctypes.CDLL(str(library))  # stays when its file is gone
+            return ctypes.CDLL(str(library))  # stays when its file is gone
+    except subprocess.CalledProcessError as error:
+        raise CannotCompile(error.stderr.strip() or f"{error.cmd[0]} fails") from error
+    except (OSError, ValueError) as error:  # no such program, a folder without exec, an open quote
+        raise CannotCompile(str(error)) from error
 
 
 def channel_sums(images: Tensor) -> tuple[Tensor, Tensor]:

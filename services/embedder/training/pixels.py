@@ -20,13 +20,18 @@ def decoded(
 ) -> Pixels:
     """The images as (images, height, width, 3) uint8, mapped from a file below `cache`.
 
-    The same images at the same size are decoded once; the operating system keeps in memory
-    what fits. Raises InvalidDataset naming the first image that cannot be read, and OSError
-    where there is no room for them.
+    The same images at the same size are decoded once, and anew when a file has changed; the
+    operating system keeps in memory what fits. Raises InvalidDataset naming the first image that
+    cannot be read, and OSError where there is no room for them.
     """
     key = hashlib.sha256(f"{dataset.image_root.resolve()} {height} {width}".encode())
     for image in images:
-        key.update(image.file.encode() + b"\0")
+        file = dataset.image_root / image.file
+        try:
+            found = file.stat()
+        except OSError as error:
+            raise _unreadable(file, error) from error
+        key.update(f"{image.file}\0{found.st_size} {found.st_mtime_ns}\0".encode())
     path = cache / f"{key.hexdigest()[:16]}.npy"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
@@ -59,9 +64,13 @@ def _decode_into(
         try:
             array[row] = decode(file.read_bytes(), height=height, width=width)
         except (OSError, InvalidImage) as error:
-            raise InvalidDataset(f"{file}: {error}; `prepare` lists all such images") from error
+            raise _unreadable(file, error) from error
 
     with ThreadPoolExecutor() as threads:  # Pillow decodes outside the interpreter lock
         for _ in threads.map(fill, range(len(images))):
             pass
     array.flush()
+
+
+def _unreadable(file: Path, error: Exception) -> InvalidDataset:
+    return InvalidDataset(f"{file}: {error}; `prepare` lists all such images")

@@ -5,6 +5,7 @@ epoch), model/ (the best epoch's weights), tensorboard/ and pixels/ (the decoded
 """
 
 import json
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -29,12 +30,14 @@ from services.embedder.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from services.embedder.training.datasets import Dataset
-from services.embedder.training.evaluate import evaluate_split
+from services.embedder.training.datasets import Dataset, digest
+from services.embedder.training.evaluate import decoded_split, evaluate_split
 from services.embedder.training.learner import Learner, Place
 from services.embedder.training.recipe import Recipe
 
+LOG = logging.getLogger(__name__)
 HISTORY = "history.json"
+TRAINING_IMAGES = "list of training images"
 SAVED_AS: Precision = "float16"
 """Of the model, not of the checkpoint; half the file, and the figures are those of the file."""
 
@@ -89,6 +92,7 @@ def train(
 ) -> Path:
     """Train, or go on where the checkpoint in `directory` stands; returns the model directory.
 
+    dataset: with a split val, by which the epoch is chosen; the split test has no part in it.
     name, notes, licence: for the model's card.
     start: the directory of a finished run of the same data and architecture, whose weights this
     one begins with, for example after training on smaller images.
@@ -103,7 +107,11 @@ def train(
     )
     architecture = replace(recipe.architecture, vocabulary_size=len(vocabulary))
     recipe = replace(recipe, architecture=architecture)
+    identity = _identity_of(recipe, vocabulary, dataset)
     data = load_training_images(dataset, recipe, vocabulary, cache)
+    height, width = recipe.image_height, recipe.image_width
+    if place.is_first:  # or what cannot be decoded would stop the run after its first epoch
+        decoded_split(dataset, "val", height=height, width=width, cache=cache)
 
     torch.manual_seed(recipe.seed)
     network = Dcpl(architecture)
@@ -111,9 +119,9 @@ def train(
     learner = Learner(network, recipe, data.identity_count, place)
     progress = Progress()
     if checkpoint.exists():
-        progress = resume(checkpoint, learner, recipe, vocabulary)
+        progress = resume(checkpoint, learner, identity)
     elif start is not None:
-        begin_with(start / "checkpoint.pt", learner, vocabulary)
+        begin_with(start / "checkpoint.pt", learner, identity)
 
     while not progress.is_over(recipe):
         number = progress.epochs_done + 1
@@ -124,9 +132,9 @@ def train(
                 learner.model,
                 vocabulary,
                 dataset,
-                "val" if dataset.split("val") else "test",
-                height=recipe.image_height,
-                width=recipe.image_width,
+                "val",
+                height=height,
+                width=width,
                 cache=cache,
             )
             epoch = Epoch(number, losses, speed, evaluation.text_to_image.as_dict())
@@ -138,7 +146,7 @@ def train(
                 save_model(directory / "model", learner.model, card, precision=SAVED_AS)
             _record(directory, progress, epoch)
             state = {"progress": asdict(progress), "learner": learner.state_dict()}
-            save_checkpoint(checkpoint, state | _identity_of(recipe, vocabulary))
+            save_checkpoint(checkpoint, state | identity)
             watch.epoch(epoch)
         progress.best_epoch = place.agree(progress.best_epoch)
     return directory / "model"
@@ -169,26 +177,25 @@ def _train_epoch(
     return sums, steps * recipe.batch_size / (time.monotonic() - started)
 
 
-def resume(checkpoint: Path, learner: Learner, recipe: Recipe, vocabulary: Vocabulary) -> Progress:
-    """Put the learner where the checkpoint stands. Another recipe or vocabulary is refused."""
+def resume(checkpoint: Path, learner: Learner, identity: dict[str, str]) -> Progress:
+    """Put the learner where the checkpoint stands. One of another identity is refused."""
     state = load_checkpoint(checkpoint)
-    for part, wanted in _identity_of(recipe, vocabulary).items():
-        if state.get(part) != wanted:
-            raise UnusableCheckpoint(
-                f"{checkpoint}: was made with another {part}; use the same command and data as "
-                f"at the start, or another output directory"
-            )
-    learner.load_state_dict(state["learner"])
+    remedy = "use the same command and data as at the start, or another output directory"
+    _refuse_another(checkpoint, state, identity, remedy)
+    try:
+        learner.load_state_dict(state["learner"])
+    except RuntimeError as error:
+        raise UnusableCheckpoint(f"{checkpoint}: does not fit this data; {remedy}") from error
     return Progress(**state["progress"])
 
 
-def begin_with(checkpoint: Path, learner: Learner, vocabulary: Vocabulary) -> None:
-    """Take the weights of another run. Another vocabulary, architecture or data set is refused."""
+def begin_with(checkpoint: Path, learner: Learner, identity: dict[str, str]) -> None:
+    """Take the weights of another run. The recipe may be another one; another vocabulary,
+    architecture or list of training images, whose people the class weights belong to, is refused.
+    """
     state = load_checkpoint(checkpoint)
-    if state.get("vocabulary") != _in_json(vocabulary):
-        raise UnusableCheckpoint(
-            f"{checkpoint}: has another vocabulary; start from a run on the same data"
-        )
+    needed = {part: value for part, value in identity.items() if part != "recipe"}
+    _refuse_another(checkpoint, state, needed, "start from a run on the same data")
     try:
         learner.load_weights(state["learner"])
     except RuntimeError as error:
@@ -198,15 +205,22 @@ def begin_with(checkpoint: Path, learner: Learner, vocabulary: Vocabulary) -> No
         ) from error
 
 
-def _in_json(vocabulary: Vocabulary) -> str:
-    return json.dumps(vocabulary.to_json(), sort_keys=True)
+def _refuse_another(
+    checkpoint: Path, state: dict[str, Any], identity: dict[str, str], remedy: str
+) -> None:
+    for part, wanted in identity.items():
+        if part == TRAINING_IMAGES and part not in state:
+            LOG.warning("%s: is an old one, which does not say its %s", checkpoint, part)
+        elif state.get(part) != wanted:
+            raise UnusableCheckpoint(f"{checkpoint}: was made with another {part}; {remedy}")
 
 
-def _identity_of(recipe: Recipe, vocabulary: Vocabulary) -> dict[str, str]:
+def _identity_of(recipe: Recipe, vocabulary: Vocabulary, dataset: Dataset) -> dict[str, str]:
     """What a checkpoint must share with the run that goes on from it."""
     return {
-        "vocabulary": _in_json(vocabulary),
+        "vocabulary": json.dumps(vocabulary.to_json(), sort_keys=True),
         "recipe": json.dumps(asdict(recipe), sort_keys=True),
+        TRAINING_IMAGES: digest(dataset.split("train")),
     }
 
 
@@ -221,10 +235,16 @@ def _card(
 ) -> ModelCard:
     images = dataset.split("train")
     identities = len({image.identity for image in images})
+    training_data = (
+        f"{len(images):,} images of {identities:,} people, the split train of "
+        f"{dataset.image_root.resolve().parent.name} (layout: {dataset.name})"
+    )
+    if dataset.held_out:
+        people = len({image.identity for image in dataset.split("val")})
+        training_data += f" without {people:,} people, held out for validation"
     return ModelCard(
         name=name,
-        training_data=f"{len(images):,} images of {identities:,} people, the split train of "
-        f"{dataset.image_root.resolve().parent.name} (layout: {dataset.name})",
+        training_data=training_data,
         notes=notes,
         licence=licence,
         metrics={

@@ -1,5 +1,6 @@
 """A checkpoint on disk is always a whole one, and reading one runs nothing."""
 
+import errno
 import os
 import pickle
 import resource
@@ -77,10 +78,10 @@ def test_a_checkpoint_that_would_run_code_is_refused(
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "checkpoint.pt"
     torch.save({"steps": Malicious()}, path)
-    with pytest.raises(UnusableCheckpoint, match="not a checkpoint of this program"):
+    with pytest.raises(UnusableCheckpoint, match=r"of this program \(UnpicklingError\); move"):
         load_checkpoint(path)
     path.write_bytes(pickle.dumps(Malicious()))
-    with pytest.raises(UnusableCheckpoint, match="delete it to train from the start"):
+    with pytest.raises(UnusableCheckpoint, match="move it away to train from the start"):
         load_checkpoint(path)
     assert not (tmp_path / "harmed").exists()
 
@@ -89,8 +90,46 @@ def test_a_checkpoint_that_would_run_code_is_refused(
 def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "checkpoint.pt"
     path.write_bytes(content)
-    with pytest.raises(UnusableCheckpoint, match="delete it to train from the start"):
+    with pytest.raises(UnusableCheckpoint, match="move it away to train from the start"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_a_checkpoint_that_cannot_be_read_may_be_intact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(UnusableCheckpoint, match=r"could not be read .*; the file may be intact"):
+        load_checkpoint(path)
+
+
+TOO_LARGE_FOR_MEMORY = """
+import resource, sys
+from pathlib import Path
+from services.embedder.training.checkpoint import load_checkpoint
+
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 100_000_000, used + 100_000_000))
+load_checkpoint(Path(sys.argv[1]))
+"""
+
+
+def test_a_checkpoint_that_does_not_fit_in_memory_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, {"weights": torch.zeros(50_000_000)})
+    done = subprocess.run(
+        [sys.executable, "-c", TOO_LARGE_FOR_MEMORY, str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "UnusableCheckpoint" in done.stderr.splitlines()[-1]
+    assert "Cannot allocate memory" in done.stderr.splitlines()[-1]
 
 
 def test_something_else_than_a_dict_is_refused(tmp_path: Path) -> None:

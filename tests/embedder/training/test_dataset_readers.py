@@ -81,6 +81,13 @@ def test_a_split_file_that_is_not_json_is_named(tmp_path: Path) -> None:
         read_dataset(write(tmp_path, "caption_all.json", [entry()]))
 
 
+@pytest.mark.parametrize("identity", ["anna", None, [7]])
+def test_a_split_file_with_something_else_than_ids_is_named(tmp_path: Path, identity: Any) -> None:
+    write(tmp_path, "split.json", {"train": [7, identity]})
+    with pytest.raises(InvalidDataset, match=r"split\.json: .*; list the ids of caption_all\.json"):
+        read_dataset(write(tmp_path, "caption_all.json", [entry()]))
+
+
 def test_an_identity_in_no_split_is_named(tmp_path: Path) -> None:
     write(tmp_path, "split.json", {"train": [1]})
     with pytest.raises(InvalidDataset, match=r"entry 1: id is in no split"):
@@ -104,6 +111,32 @@ def test_a_table_has_a_line_for_each_caption_and_names_for_people(tmp_path: Path
 def test_a_table_without_a_column_says_which(tmp_path: Path) -> None:
     with pytest.raises(InvalidDataset, match="lacks identity, split"):
         read_dataset(write(tmp_path, "captions.csv", "file,caption\na.jpg,red\n"))
+
+
+def test_a_table_from_a_spreadsheet_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    table = "\ufefffile,identity,caption,split\na/1.jpg,anna,A woman,train\n"
+    dataset = read_dataset(write(tmp_path, "captions.csv", table))
+    assert dataset.images == (PersonImage("a/1.jpg", 0, ("A woman",), "train"),)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        (
+            "a.jpg,anna,caf\xe9,train\n".encode("latin-1"),
+            r"captions\.csv: not UTF-8 .*; save it as",
+        ),
+        (
+            b'a.jpg,anna,"' + b"red " * 50_000,
+            r"captions\.csv: not CSV .*; is a quote left open",
+        ),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path, line: bytes, complaint: str) -> None:
+    write(tmp_path, "captions.csv", "")
+    (tmp_path / "captions.csv").write_bytes(b"file,identity,caption,split\n" + line)
+    with pytest.raises(InvalidDataset, match=complaint):
+        read_dataset(tmp_path)
 
 
 def test_a_folder_without_annotations_lists_what_was_looked_for(tmp_path: Path) -> None:

@@ -1,17 +1,19 @@
 """Embedding a split and measuring in it: the same figures whatever the batch size."""
 
 import copy
+import os
 import resource
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from services.embedder.dcpl.network import Architecture, Dcpl
 from services.embedder.dcpl.vocabulary import Vocabulary
 from services.embedder.training.conclude import summary
-from services.embedder.training.datasets import Dataset, InvalidDataset
+from services.embedder.training.datasets import Dataset, InvalidDataset, PersonImage
 from services.embedder.training.evaluate import EmbeddedSplit, evaluate, evaluate_split
 from services.embedder.training.learner import Place
 from services.embedder.training.pixels import decoded
@@ -138,6 +140,39 @@ def test_an_image_that_cannot_be_read_is_named(
             cache=tmp_path,
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_split_without_a_single_word_is_named(
+    dataset: Dataset, vocabulary: Vocabulary, network: Dcpl, tmp_path: Path
+) -> None:
+    silent = tuple(replace(image, captions=("...",)) for image in dataset.split("test"))
+    with pytest.raises(InvalidDataset, match="no image of the split test has a caption"):
+        evaluate_split(
+            network,
+            vocabulary,
+            replace(dataset, images=silent),
+            "test",
+            height=32,
+            width=32,
+            cache=tmp_path,
+        )
+
+
+@pytest.mark.parametrize("changed", ["size", "time"])
+def test_an_image_that_was_replaced_is_decoded_again(tmp_path: Path, changed: str) -> None:
+    file = tmp_path / "a.bmp"
+    image = PersonImage("a.bmp", 1, ("A man in red.",), "train")
+    dataset = Dataset("own", tmp_path, (image,))
+
+    def red_of(size: int, colour: str, time_ns: int) -> int:
+        Image.new("RGB", (size, size), colour).save(file)
+        os.utime(file, ns=(time_ns, time_ns))
+        pixels = decoded(dataset, [image], height=32, width=32, cache=tmp_path / "pixels")
+        return int(pixels[0, 0, 0, 0])
+
+    assert red_of(32, "red", time_ns=1) == 255
+    size, time_ns = (33, 1) if changed == "size" else (32, 2)
+    assert red_of(size, "blue", time_ns) == 0
 
 
 def test_no_room_for_decoded_images_is_said(dataset: Dataset, tmp_path: Path) -> None:

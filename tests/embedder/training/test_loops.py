@@ -9,6 +9,7 @@ from services.embedder.training.loops import (
     depthwise_to_images,
     depthwise_to_weight,
     gradient_sums,
+    loops,
     scaled,
     scaled_gradient,
 )
@@ -76,3 +77,11 @@ def test_what_is_no_number_stays_none(dtype: torch.dtype) -> None:
     assert scaled(images, ONE, ZERO)[0, 0, 0, 0].isnan()
     assert channel_sums(images)[0][0].isnan()
     assert scaled(images, ONE, ZERO).isnan().sum() == 1
+
+
+@pytest.mark.parametrize("compiler", ["env LANG=C cc", ""])
+def test_the_compiler_may_be_a_command_with_arguments(
+    monkeypatch: pytest.MonkeyPatch, compiler: str
+) -> None:
+    monkeypatch.setenv("CC", compiler)
+    assert loops.__wrapped__(torch.float32).sums

@@ -75,7 +75,14 @@ def test_what_it_does_not_know_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("compiler", "reason"), [("/nowhere/cc", "there is no /nowhere/cc"), ("false", "false fails")]
+    ("compiler", "reason"),
+    [
+        ("/nowhere/cc", "No such file or directory: '/nowhere/cc'"),
+        ("false", "false fails"),
+        ("/dev/null", "Permission denied: '/dev/null'"),
+        ("true", "loops.so: cannot open shared object file"),  # as in a folder without exec
+        ("cc '", "No closing quotation"),
+    ],
 )
 def test_without_a_compiler_the_network_stays_as_it_is_and_a_warning_says_so(
     compiler: str, reason: str

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,22 @@ from click.testing import CliRunner
 from services.embedder.dcpl.model_directory import load_model
 from services.embedder.dcpl.network import Dcpl
 from services.embedder.training.__main__ import main
-from services.embedder.training.checkpoint import UnusableCheckpoint, load_checkpoint
-from services.embedder.training.datasets import Dataset
+from services.embedder.training.checkpoint import (
+    UnusableCheckpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from services.embedder.training.datasets import Dataset, InvalidDataset
 from services.embedder.training.learner import Learner, Place, TrainingDiverged
 from services.embedder.training.recipe import Augmentation, Recipe
-from services.embedder.training.train import Epoch, Progress, Watch, read_history, train
+from services.embedder.training.train import (
+    TRAINING_IMAGES,
+    Epoch,
+    Progress,
+    Watch,
+    read_history,
+    train,
+)
 
 
 class Interrupted(Exception):
@@ -27,6 +39,25 @@ class Interrupted(Exception):
 
 def losses_of(directory: Path) -> list[dict[str, float]]:
     return [row["losses"] for row in read_history(directory)]
+
+
+def turned(dataset: Dataset) -> Dataset:
+    """The same images in another order: the same vocabulary, and as many people."""
+    return replace(dataset, images=dataset.images[::-1])
+
+
+def with_two_people_as_one(dataset: Dataset) -> Dataset:
+    """The same captions, and a person less."""
+    first, second = sorted({image.identity for image in dataset.split("train")})[:2]
+    images = (replace(i, identity=first) if i.identity == second else i for i in dataset.images)
+    return replace(dataset, images=tuple(images))
+
+
+def make_old(checkpoint: Path) -> None:
+    """As it was before checkpoints said what images they learnt from."""
+    state = load_checkpoint(checkpoint)
+    del state[TRAINING_IMAGES]
+    save_checkpoint(checkpoint, state)
 
 
 def interrupt_at(step: int) -> Watch:
@@ -111,6 +142,64 @@ def test_another_vocabulary_is_refused(
     )
     with pytest.raises(UnusableCheckpoint, match="was made with another vocabulary"):
         train(replace(dataset, images=renamed), recipe, tmp_path, name="m", place=cpu)
+
+
+@pytest.mark.parametrize("change", [turned, with_two_people_as_one])
+def test_other_training_images_are_refused(
+    dataset: Dataset,
+    tiny: Recipe,
+    cpu: Place,
+    tmp_path: Path,
+    change: Callable[[Dataset], Dataset],
+) -> None:
+    recipe = replace(tiny, epochs=1)
+    train(dataset, recipe, tmp_path / "run", name="m", place=cpu)
+    complaint = "was made with another list of training images; "
+    with pytest.raises(UnusableCheckpoint, match=f"{complaint}use the same command and data"):
+        train(change(dataset), recipe, tmp_path / "run", name="m", place=cpu)
+    with pytest.raises(UnusableCheckpoint, match=f"{complaint}start from a run on the same data"):
+        train(change(dataset), recipe, tmp_path / "b", name="m", place=cpu, start=tmp_path / "run")
+
+
+def test_other_images_for_validation_and_test_are_not_refused(
+    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+) -> None:
+    recipe = replace(tiny, epochs=1)
+    train(dataset, recipe, tmp_path, name="m", place=cpu)
+    fewer = (*dataset.split("train"), *dataset.split("val")[:4])
+    train(replace(dataset, images=fewer), recipe, tmp_path, name="m", place=cpu)
+
+
+def test_an_old_checkpoint_still_serves_where_it_fits(
+    dataset: Dataset,
+    tiny: Recipe,
+    cpu: Place,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    recipe, run = replace(tiny, epochs=2), tmp_path / "run"
+    with pytest.raises(Interrupted):  # after the first epoch
+        train(dataset, recipe, run, name="m", place=cpu, watch=interrupt_at(5))
+    make_old(run / "checkpoint.pt")
+    with pytest.raises(UnusableCheckpoint, match="does not fit this data; use the same command"):
+        train(with_two_people_as_one(dataset), recipe, run, name="m", place=cpu)
+    train(dataset, recipe, tmp_path / "next", name="m", place=cpu, start=run)
+    caplog.clear()
+    train(dataset, recipe, run, name="m", place=cpu)
+    assert len(read_history(run)) == 2
+    assert "is an old one, which does not say its list of training images" in caplog.text
+    caplog.clear()
+    train(dataset, recipe, run, name="m", place=cpu)
+    assert "is an old one" not in caplog.text
+
+
+def test_a_validation_image_that_cannot_be_read_is_found_before_training(
+    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+) -> None:
+    gone = replace(dataset.split("val")[0], file="gone.jpg")
+    broken = replace(dataset, images=(*dataset.images, gone))
+    with pytest.raises(InvalidDataset, match=r"gone\.jpg"):
+        train(broken, tiny, tmp_path, name="m", place=cpu, watch=interrupt_at(1))
 
 
 def test_a_diverging_run_keeps_the_last_good_checkpoint_and_model(
@@ -204,7 +293,7 @@ def test_beginning_with_weights_that_do_not_fit_is_refused(
     with pytest.raises(UnusableCheckpoint, match="does not fit this architecture or data set"):
         train(dataset, wider, tmp_path / "a", name="m", place=cpu, start=start)
     fewer_words = replace(recipe, minimum_word_count=3)
-    with pytest.raises(UnusableCheckpoint, match="has another vocabulary"):
+    with pytest.raises(UnusableCheckpoint, match="was made with another vocabulary; start from"):
         train(dataset, fewer_words, tmp_path / "b", name="m", place=cpu, start=start)
     with pytest.raises(UnusableCheckpoint, match="no such file; name the folder of a run"):
         train(dataset, recipe, tmp_path / "c", name="m", place=cpu, start=tmp_path / "gone")

@@ -1,8 +1,10 @@
 """Which images stand together in a batch, and that nothing but the seed decides it."""
 
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -112,6 +114,23 @@ def test_workers_prepare_the_same_batches_in_the_same_order(
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.words, other.words)
         assert torch.equal(one.identities, other.identities)
+
+
+class Unsendable(np.memmap):  # type: ignore[type-arg]
+    def __reduce__(self) -> tuple[object, ...]:
+        raise AssertionError("the decoded images are copied to a worker")
+
+
+def test_workers_share_the_decoded_images_however_python_starts_processes(
+    data: TrainingImages, tiny: Recipe
+) -> None:
+    shared = replace(data, pixels=data.pixels.view(Unsendable))
+    before = multiprocessing.get_start_method()
+    multiprocessing.set_start_method("forkserver", force=True)  # as Python 3.14 does
+    try:
+        assert len(list(batches(shared, tiny, 0, workers=1))) == 4
+    finally:
+        multiprocessing.set_start_method(before, force=True)
 
 
 def test_fewer_images_than_a_batch_are_refused(data: TrainingImages, tiny: Recipe) -> None:

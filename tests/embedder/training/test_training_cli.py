@@ -118,6 +118,46 @@ def test_evaluate_can_take_all_images_as_the_gallery(
     assert "all: 80 images of 20 people" in result.output
 
 
+def copy_of(drawn: Path, folder: Path, *splits: str) -> Path:
+    """The data set with these splits only."""
+    shutil.copytree(drawn, folder)
+    entries = json.loads((folder / "reid_raw.json").read_text())
+    kept = [entry for entry in entries if entry["split"] in splits]
+    (folder / "reid_raw.json").write_text(json.dumps(kept))
+    return folder
+
+
+def test_without_a_split_val_it_is_said_that_people_were_held_out(
+    drawn: Path, tmp_path: Path
+) -> None:
+    data = copy_of(drawn, tmp_path / "data", "train", "test")
+    result = run("train", data, "-o", tmp_path / "run", *SMALL, "--epochs", "1")
+    assert result.exit_code == 0, result.output
+    assert "no split val: 2 people of train held out for validation" in result.output
+    card = load_card(tmp_path / "run" / "model")
+    assert "56 images of 14 people" in card.training_data
+    assert "without 2 people, held out for validation" in card.training_data
+    assert card.metrics["test"]["gallery_images"] == 8
+
+
+def test_a_test_set_that_cannot_be_used_is_said_before_training(
+    drawn: Path, tmp_path: Path
+) -> None:
+    untested = copy_of(drawn, tmp_path / "untested", "train", "val")
+    broken = copy_of(drawn, tmp_path / "broken", "test")
+    image = json.loads((broken / "reid_raw.json").read_text())[-1]["file_path"]
+    (broken / "imgs" / image).write_bytes(b"no image")
+    for arguments, complaint in (
+        ((untested,), "the split test is empty"),
+        ((drawn, "--hard", untested), f"{untested / 'imgs'}: the split test is empty"),
+        ((drawn, "--hard", broken), f"{image}: not an image"),
+    ):
+        result = run("train", *arguments, "-o", tmp_path / "run", *SMALL)
+        assert result.exit_code == 1
+        assert complaint in result.output
+        assert not (tmp_path / "run" / "history.json").exists()
+
+
 def test_cuda_that_is_not_there_is_said(drawn: Path, tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
