@@ -66,7 +66,7 @@ class Images:
             raise Unavailable(
                 f"the image store {self._root} did not answer within {self._timeout_s} s"
             ) from None
-        except OSError as error:
+        except Exception as error:  # each file system has its own
             raise Unavailable(
                 f"the image store {self._root} does not work: {first_line(error)}"
             ) from error

@@ -1,9 +1,11 @@
 """Where Redis, Milvus and the image store are: the settings that indexer and query share."""
 
+import json
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
+from redis.asyncio.connection import parse_url
 
 from services.runtime.settings import ServiceSettings
 
@@ -52,6 +54,7 @@ class GallerySettings(ServiceSettings):
     def _redis_scheme(cls, value: str) -> str:
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must start with redis://, rediss:// or unix://")
+        parse_url(value)  # raises ValueError, for example for a port that is no number
         return value
 
     @field_validator("milvus_uri")
@@ -60,6 +63,11 @@ class GallerySettings(ServiceSettings):
         if not value.startswith(("http://", "https://")):
             raise ValueError("must start with http:// or https://")
         return value
+
+    @field_validator("milvus_index_params", "milvus_search_params", mode="before")
+    @classmethod
+    def _json(cls, value: Any) -> Any:
+        return json.loads(value) if isinstance(value, str) else value
 
     @field_validator("images_uri")
     @classmethod

@@ -68,12 +68,14 @@ class Vectors:
         with self._milvus.errors("list collections"):
             await self._milvus.client.list_collections(timeout=self._milvus.timeout_s)
 
-    async def upsert(self, gallery: str, version: str, rows: Sequence[Row]) -> str:
+    async def upsert(
+        self, gallery: str, version: str, rows: Sequence[Row], *, switch: bool = True
+    ) -> str:
         """Writes the rows; an id that is there already is replaced. Returns the version that the
         gallery is served with: if it is this one, searches see the rows from then on.
 
         When the gallery is served from another version's collection and this one now holds all
-        of its images, the gallery is switched to this one.
+        of its images, the gallery is switched to this one; not if `switch` is false.
         """
         await self._versions.prepare(gallery, version, len(rows[0].vector))
         collection = collection_name(gallery, version)
@@ -89,7 +91,9 @@ class Vectors:
             # (Strong) would cost each of them up to a tick of Milvus' clock (200 ms). It is the
             # writer who waits that long, until a server has the last of these rows at hand.
             await self._milvus.ids(collection, ids_in([rows[-1].id]), 1)
-            return await self._versions.switch_when_complete(gallery, version)
+            if switch:
+                return await self._versions.switch_when_complete(gallery, version)
+            return await self._versions.serving(gallery)
         except NotFound as error:
             self._versions.dropped(gallery, version)
             raise Unavailable(f"{collection} was dropped; it is made again") from error

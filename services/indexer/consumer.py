@@ -40,7 +40,9 @@ class Consumer:
         self._max_deliveries = settings.max_deliveries
         self._drain_s = settings.drain_s
         self._tasks: set[asyncio.Task[None]] = set()
-        self._in_hand: set[bytes] = set()
+        # Those of the tasks that work on what was left unfinished before.
+        self._taken_over: set[asyncio.Task[None]] = set()
+        self._in_hand: dict[bytes, Entry] = {}
         # (gallery, filename) -> the batch that writes it last.
         self._writers: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._successes = 0
@@ -60,9 +62,11 @@ class Consumer:
             await asyncio.wait(self._tasks, timeout=self._drain_s)
         if self._tasks:
             log.warning("not_finished", batches=len(self._tasks), entries=len(self._in_hand))
+        unfinished = list(self._in_hand.values())
         await _cancel([*self._tasks, keeping])
         with contextlib.suppress(Unavailable, ResponseError, TimeoutError):
             async with asyncio.timeout(2):
+                await self._stream.postpone(unfinished)
                 rest = await self._stream.own_pending(10_000)
                 await self._stream.release([entry.id for entry in rest])
         for task in (reading, keeping):
@@ -72,19 +76,29 @@ class Consumer:
     async def _read_on(self) -> None:
         """Starts batches, for ever."""
         inherited = True  # what an earlier life of this consumer left is looked for first
-        look_at = 0.0
+        # Start of the pass over what was left unfinished; lies ahead while none is due.
+        pass_at = time.monotonic()
+        # Old entries may wait for a storage as long as it is away: one batch is for new ones.
+        most = max(self._in_flight - 1, 1)
         while True:
             try:
-                while len(self._tasks) >= self._in_flight:
-                    await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-                if inherited or time.monotonic() >= look_at:
-                    if await self._recover(inherited=inherited):
-                        continue
-                    inherited = False
-                    look_at = time.monotonic() + self._takeover_s / 3
-                new = await self._stream.read(self._count, _BLOCK_MS)
+                await self._free_slot()
+                passing = time.monotonic() >= pass_at
+                if passing and len(self._taken_over) < most:
+                    passing = await self._recover(pass_at, inherited=inherited)
+                    if not passing:
+                        inherited = False
+                        pass_at = time.monotonic() + self._takeover_s / 3
+                    await self._free_slot()
+                new = await self._stream.read(self._count, None if passing else _BLOCK_MS)
                 if new:
                     self._start([read_entry(id_, fields, 1) for id_, fields in new])
+                elif passing and len(self._taken_over) >= most:
+                    await asyncio.wait(
+                        self._taken_over,
+                        timeout=_BLOCK_MS / 1000,
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
             except Unavailable:
                 await asyncio.sleep(0.5)
             except ResponseError as error:
@@ -93,12 +107,21 @@ class Consumer:
                 log.info("making_group", reason=first_line(error))
                 await patiently(self._stream.make_group)
 
-    async def _recover(self, *, inherited: bool) -> bool:
-        """Starts some of what was left unfinished; whether there was any."""
-        idle_ms = 0 if inherited else round(self._takeover_s * 1000)
+    async def _free_slot(self) -> None:
+        while len(self._tasks) >= self._in_flight:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+
+    async def _recover(self, pass_at: float, *, inherited: bool) -> bool:
+        """Starts some of what was left unfinished when the pass began; whether there was any.
+
+        What this pass has postponed is not idle for as long as the pass lasts: each entry has one
+        turn in it, however many there are.
+        """
+        idle_s = time.monotonic() - pass_at + (0 if inherited else self._takeover_s)
+        idle_ms = int(idle_s * 1000)
         count = _LOOK + len(self._in_hand)
         found = (
-            await self._stream.own_pending(count)
+            await self._stream.own_pending(count, idle_ms)
             if inherited
             else await self._stream.abandoned(count, idle_ms)
         )
@@ -121,7 +144,10 @@ class Consumer:
         claimed = await self._stream.claim(list(deliveries), idle_ms)
         if claimed:
             log.info("taken_over", entries=len(claimed))
-            self._start([self._redelivered(id_, f, deliveries[id_]) for id_, f in claimed])
+            entries = [self._redelivered(id_, f, deliveries[id_]) for id_, f in claimed]
+            task = self._start(entries)
+            self._taken_over.add(task)
+            task.add_done_callback(self._taken_over.discard)
 
     def _redelivered(self, id_: bytes, fields: Mapping[bytes, bytes], deliveries: int) -> Entry:
         if deliveries <= self._max_deliveries:
@@ -135,7 +161,7 @@ class Consumer:
         )
         return entry
 
-    def _start(self, entries: list[Entry]) -> None:
+    def _start(self, entries: list[Entry]) -> asyncio.Task[None]:
         images = sum(len(entry.images) for entry in entries)
         size = sum(len(value) for entry in entries for value in entry.fields.values())
         fitting = min(
@@ -146,18 +172,20 @@ class Consumer:
         names = {(entry.gallery, image.filename) for entry in entries for image in entry.images}
         before = {self._writers[name] for name in names if name in self._writers}
         task = asyncio.create_task(self._work(entries, before))
-        self._in_hand.update(entry.id for entry in entries)
+        self._in_hand.update((entry.id, entry) for entry in entries)
         self._tasks.add(task)
         self._writers.update(dict.fromkeys(names, task))
 
         def done(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            self._in_hand.difference_update(entry.id for entry in entries)
+            for entry in entries:
+                self._in_hand.pop(entry.id, None)
             for name in names:
                 if self._writers.get(name) is task:
                     del self._writers[name]
 
         task.add_done_callback(done)
+        return task
 
     async def _work(self, entries: list[Entry], before: Iterable[asyncio.Task[None]]) -> None:
         """Indexes the entries and takes them off the stream; whatever fails stays pending."""

@@ -71,9 +71,9 @@ class Embedder:
         return [result for answer in answers for result in answer]
 
     async def _embed(self, images: list[bytes], version: str) -> list[Embedding | Unreadable]:
-        request = embedder_pb2.EmbedImagesRequest(images=images, model=version)
-
-        async def attempt() -> embedder_pb2.EmbedImagesResponse:
+        async def attempt(
+            request: embedder_pb2.EmbedImagesRequest,
+        ) -> embedder_pb2.EmbedImagesResponse:
             try:
                 answer: embedder_pb2.EmbedImagesResponse = await self._stub.EmbedImages(
                     request, timeout=self._timeout_s
@@ -86,9 +86,11 @@ class Embedder:
             return answer
 
         async with self._turns:
+            # Only now: a request is a copy of its images.
+            request = embedder_pb2.EmbedImagesRequest(images=images, model=version)
             for asked in range(1, _REPLICAS_ASKED + 1):
                 try:
-                    answer = await patiently(attempt)
+                    answer = await patiently(lambda: attempt(request))
                     break
                 except WrongModel:
                     if asked == _REPLICAS_ASKED:

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -16,17 +17,26 @@ T = TypeVar("T")
 
 _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 5.0
+_FIRST_WARNING_S = 5.0
+_WARNING_EVERY_S = 30.0
 
 
 async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
     """Repeats the attempt while what it needs is away or full; other errors are its own."""
     delay_s = _FIRST_DELAY_S
+    started = time.monotonic()
+    warn_at = started + _FIRST_WARNING_S
     while True:
         try:
             return await attempt()
         except (Unavailable, Overloaded) as error:
             RETRIES.inc()
-            log.debug("waiting", reason=str(error), delay_s=delay_s)
+            now = time.monotonic()
+            if now < warn_at:
+                log.debug("waiting", reason=str(error), delay_s=delay_s)
+            else:
+                log.warning("still_waiting", reason=str(error), waited_s=round(now - started))
+                warn_at = now + _WARNING_EVERY_S
         # Jitter: those who failed together shall not come back together.
         await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311 - no secret
         delay_s = min(2 * delay_s, _LONGEST_DELAY_S)

@@ -1,6 +1,7 @@
 """From pushed images to searchable ones: fetch, embed, write names, images and vectors."""
 
 import asyncio
+import itertools
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from services.runtime.errors import Unavailable, WrongModel
 log = structlog.get_logger()
 
 _FETCH_TRIES = 3
+# Bytes of fetched images after which a batch begins no other read before it has written these.
+_FETCHED_BYTES = 32 * 1024 * 1024
+_EMPTY = "0 bytes; push the image again or leave it out"
 
 
 @dataclass
@@ -31,8 +35,10 @@ class _Item:
     image: Image
     data: bytes = b""
     embedding: Embedding | None = None
+    refused: bool = False
 
     def refuse(self, reason: str) -> None:
+        self.refused = True
         self.entry.refuse_image(self.image, f"{shown(self.image)}: {reason}")
 
 
@@ -66,9 +72,20 @@ class Pipeline:
         does not answer.
         """
         items = [_Item(entry, image) for entry in entries for image in entry.images]
-        with STAGE_SECONDS.labels("fetch").time():
-            postponed = await self._fetch(items)
-        items = [item for item in items if item.data and item.entry.id not in postponed]
+        postponed: set[bytes] = set()
+        self._take_data(items)
+        while items:
+            with STAGE_SECONDS.labels("fetch").time():
+                await self._fetch(items, postponed)
+            items = [item for item in items if item.entry.id not in postponed and not item.refused]
+            fetched = list(itertools.takewhile(lambda item: item.data, items))
+            del items[: len(fetched)]
+            await self._index(fetched, turn)
+            for item in fetched:
+                item.data = b""  # room for the next ones
+        return [entry for entry in entries if entry.id not in postponed]
+
+    async def _index(self, items: list[_Item], turn: Callable[[], Awaitable[object]]) -> None:
         with STAGE_SECONDS.labels("embed").time():
             await self._embed(items)
         await turn()
@@ -80,42 +97,54 @@ class Pipeline:
         await asyncio.gather(
             *(self._write(gallery, list(of.values())) for gallery, of in galleries.items())
         )
-        return [entry for entry in entries if entry.id not in postponed]
 
-    async def _fetch(self, items: Iterable[_Item]) -> set[bytes]:
-        """Fills in the images' bytes; returns the ids of entries that must wait for a storage."""
-        postponed: set[bytes] = set()
+    def _take_data(self, items: Iterable[_Item]) -> None:
+        """Fills in the bytes of the images that came with theirs."""
+        for item in items:
+            if item.image.WhichOneof("source") == "uri":
+                continue
+            if len(item.image.data) > self._max_image_bytes:
+                item.refuse(f"more than {self._max_image_bytes:,} bytes; scale the image down")
+            elif not item.image.data:
+                item.refuse(_EMPTY)
+            else:
+                item.data = item.image.data
+
+    async def _fetch(self, items: Sequence[_Item], postponed: set[bytes]) -> None:
+        """Fills in the bytes of the other images: of the first in any case, and of more as long as
+        there is room. Adds the ids of entries that must wait for a storage."""
+        remote = [item for item in items if item.image.WhichOneof("source") == "uri"]
+        held = sum(len(item.data) for item in remote)
 
         async def fetch(item: _Item) -> None:
+            nonlocal held
             try:
-                item.data = await self._read(item.image.uri)
+                data = await self._read(
+                    item.image.uri, lambda: held < _FETCHED_BYTES or item is items[0]
+                )
             except Refused as refused:
+                item.refused = True
                 item.entry.refuse_image(item.image, str(refused))
             except Unavailable as error:
                 postponed.add(item.entry.id)
                 log.warning("storage_away", entry=item.entry.id.decode(), reason=str(error))
-
-        remote = []
-        for item in items:
-            if item.image.WhichOneof("source") == "uri":
-                remote.append(fetch(item))
-            elif len(item.image.data) > self._max_image_bytes:
-                item.refuse(f"more than {self._max_image_bytes:,} bytes; scale the image down")
-            elif not item.image.data:
-                item.refuse("0 bytes; push the image again or leave it out")
             else:
-                item.data = item.image.data
-        await asyncio.gather(*remote)
-        return postponed
+                if data == b"":
+                    item.refuse(_EMPTY)
+                elif data is not None:
+                    item.data = data
+                    held += len(data)
 
-    async def _read(self, uri: str) -> bytes:
+        await asyncio.gather(*(fetch(item) for item in remote if not item.data))
+
+    async def _read(self, uri: str, wanted: Callable[[], bool]) -> bytes | None:
         """Some tries, not endless ones: other entries do not need this storage."""
         for attempt in range(1, _FETCH_TRIES):
             try:
-                return await self._sources.read(uri)
+                return await self._sources.read(uri, wanted)
             except Unavailable:
                 await asyncio.sleep(0.2 * attempt)
-        return await self._sources.read(uri)
+        return await self._sources.read(uri, wanted)
 
     async def _embed(self, items: Sequence[_Item]) -> None:
         results = await self._embedder.embed([item.data for item in items])
@@ -180,11 +209,16 @@ class Pipeline:
             if isinstance(result, Embedding)
         ]
         if rows:
-            await self._upsert(gallery, serving, rows)
+            # The gallery may have been switched meanwhile, and this shall not switch it back.
+            await self._upsert(gallery, serving, rows, switch=False)
 
-    async def _upsert(self, gallery: str, version: str, rows: list[Row]) -> str:
+    async def _upsert(
+        self, gallery: str, version: str, rows: list[Row], *, switch: bool = True
+    ) -> str:
         with STAGE_SECONDS.labels("vectors").time():
-            return await patiently(lambda: self._vectors.upsert(gallery, version, rows))
+            return await patiently(
+                lambda: self._vectors.upsert(gallery, version, rows, switch=switch)
+            )
 
 
 def _row(id_: int, image: Image, embedding: Embedding) -> Row:

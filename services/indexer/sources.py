@@ -1,8 +1,9 @@
 """Where an image's uri may point: only below the roots that the operator allowed."""
 
 import asyncio
+import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +16,32 @@ from services.indexer.entries import Refused
 from services.runtime.errors import Unavailable
 from services.runtime.health import first_line
 
-_THREADS = 16
+READS_AT_ONCE = 16
+_NO_SUCH_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+# A name that no file can have, and links that go round in circles.
+_BAD_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
+# HTTP's "request timeout" and "too many requests".
+_MAY_PASS = {408, 429}
+
+
+class _Threads:
+    """Threads for one storage: when it hangs, neither other work nor other storages stop."""
+
+    def __init__(self) -> None:
+        self.turns = asyncio.Semaphore(READS_AT_ONCE)
+        self.pool = ThreadPoolExecutor(READS_AT_ONCE, "sources")
 
 
 @dataclass(frozen=True)
 class _Root:
-    """prefix: what a path (of a folder) or a URL (of anything else) must start with."""
+    """prefix: what a path (of a folder) or a URL (of anything else) must start with; written: the
+    same before links are followed."""
 
     local: bool
     prefix: str
+    written: str
     files: Any
+    threads: _Threads
 
 
 class Sources:
@@ -36,36 +53,39 @@ class Sources:
         self._roots = [_root(root) for root in roots]
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        # Threads of its own: a storage that hangs must not stop other work.
-        self._threads = ThreadPoolExecutor(_THREADS, "sources")
+        self._elsewhere = _Threads()
 
-    async def read(self, uri: str) -> bytes:
-        """The file. Raises Refused if uri or file are at fault, Unavailable if the storage is."""
-        root, path = self.locate(uri)
+    async def read(self, uri: str, wanted: Callable[[], bool] = lambda: True) -> bytes | None:
+        """The file; None if it is no longer wanted when its turn to be read comes.
+
+        Raises Refused if uri or file are at fault, Unavailable if the storage is.
+        """
+        threads = self._threads(uri)
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                data = await loop.run_in_executor(self._threads, self._read, root, path)
+            async with asyncio.timeout(self._timeout_s), threads.turns:
+                if not wanted():
+                    return None
+                data = await loop.run_in_executor(threads.pool, self._read, uri)
         except Refused:
             raise
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise Refused(f"{uri}: there is no such file") from None
-        except PermissionError:
-            raise Refused(f"{uri}: the indexer has no permission to read it") from None
         except TimeoutError:
             raise Unavailable(f"{uri} could not be read within {self._timeout_s} s") from None
         except Exception as error:  # each file system has its own
+            if fault := _fault(uri, error):
+                raise Refused(f"{uri[:200]}: {fault}") from None
             raise Unavailable(f"{uri} cannot be read at the moment: {first_line(error)}") from error
         if len(data) > self._max_bytes:
             raise Refused(f"{uri}: more than {self._max_bytes:,} bytes; scale the image down")
         return data
 
     def locate(self, uri: str) -> tuple[_Root, str]:
-        """The root that allows the uri, and what to open in it; Refused if there is none."""
+        """The root that allows the uri, and what to open in it; Refused if there is none. Blocks
+        while links are followed."""
         # fsspec chains file systems with `::`, and the first would speak for the others.
         if "\0" not in uri and "::" not in uri:
             local = _local_path(uri)
-            place = _normalised(uri) if local is None else local
+            place = _normalised(uri) if local is None else _followed(local)
             for root in self._roots:
                 if root.local == (local is not None) and place.startswith(root.prefix):
                     return root, place
@@ -74,7 +94,17 @@ class Sources:
             + ("" if self._roots else ", which is empty")
         )
 
-    def _read(self, root: _Root, path: str) -> bytes:
+    def _threads(self, uri: str) -> _Threads:
+        """Those of the root that the uri names, before its links are followed."""
+        local = _local_path(uri)
+        place = _normalised(uri) if local is None else os.path.normpath(local)
+        for root in self._roots:
+            if place.startswith((root.written, root.prefix)):
+                return root.threads
+        return self._elsewhere
+
+    def _read(self, uri: str) -> bytes:
+        root, path = self.locate(uri)
         # Opening a pipe or a device would block the thread for ever.
         if root.local and Path(path).exists() and not Path(path).is_file():
             raise Refused(f"{path}: is no regular file")
@@ -85,23 +115,56 @@ class Sources:
 
 def _root(root: str) -> _Root:
     local = _local_path(root)
-    place = _normalised(root) if local is None else local
+    place = _normalised(root) if local is None else _followed(local)
     if not place:
         raise ValueError(f"{root!r} is no absolute folder and no URL of one")
     files, _ = fsspec.url_to_fs("file:///" if local else place)
-    return _Root(local is not None, f"{place.rstrip('/')}/", files)
+    written = os.path.normpath(local) if local else place
+    return _Root(
+        local is not None,
+        f"{place.rstrip('/')}/",
+        f"{written.rstrip('/')}/",
+        files,
+        _Threads(),
+    )
+
+
+def _fault(uri: str, error: Exception) -> str:
+    """What is wrong with the file itself; empty if its storage is at fault, which may recover."""
+    # fsspec takes whatever HTTP fails with for a missing file; the cause says what it was.
+    cause = error.__cause__ if uri.lower().startswith(("http://", "https://")) else None
+    error = cause if isinstance(cause, Exception) else error
+    status = getattr(error, "status", None)
+    if status == 404 or isinstance(error, _NO_SUCH_FILE):
+        return "there is no such file"
+    if isinstance(error, PermissionError):
+        return "the indexer has no permission to read it"
+    if isinstance(error, OSError):  # some of them are ValueErrors, too
+        wrong = error.errno in _BAD_NAME
+    elif isinstance(status, int):
+        wrong = 400 <= status < 500 and status not in _MAY_PASS
+    else:
+        wrong = isinstance(error, ValueError)
+    return f"it cannot be read: {first_line(error)}" if wrong else ""
+
+
+def _followed(path: str) -> str:
+    return os.path.realpath(path) if path else ""
 
 
 def _local_path(uri: str) -> str | None:
-    """The file that an absolute path or a file:// URL means, links followed; empty if it means
-    none, None if the uri is of another kind."""
+    """The file that an absolute path or a file:// URL means; empty if it means none, None if the
+    uri is of another kind."""
     scheme, separator, rest = uri.partition("://")
     if separator and scheme.lower() not in ("file", "local"):
         return None
     if separator:
-        parts = urlsplit(f"//{rest}")
+        try:
+            parts = urlsplit(f"//{rest}")
+        except ValueError:  # brackets where a host would be
+            return ""
         uri = unquote(parts.path) if parts.netloc in ("", "localhost") else ""
-    return os.path.realpath(uri) if uri.startswith("/") and "\0" not in uri else ""
+    return uri if uri.startswith("/") and "\0" not in uri else ""
 
 
 def _normalised(url: str) -> str:

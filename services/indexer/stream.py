@@ -1,6 +1,7 @@
 """The queue in Redis: what is read, kept, taken over from the dead, and finished for good."""
 
 import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -72,8 +73,10 @@ class Stream:
                 if not str(error).startswith("BUSYGROUP"):
                     raise
 
-    async def read(self, count: int, block_ms: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """Up to `count` new entries; waits for the first for `block_ms`."""
+    async def read(
+        self, count: int, block_ms: int | None
+    ) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        """Up to `count` new entries; waits for the first for `block_ms`, or not at all."""
         with redis_errors():
             answer = await self._redis.xreadgroup(
                 CONSUMER_GROUP,
@@ -84,9 +87,10 @@ class Stream:
             )
         return _entries(answer)
 
-    async def own_pending(self, count: int) -> list[Pending]:
-        """What this consumer was given and has not finished, oldest first."""
-        return await self._pending(count, consumername=self._consumer)
+    async def own_pending(self, count: int, idle_ms: int = 0) -> list[Pending]:
+        """What this consumer was given and has not finished, oldest first; only what it has given
+        no sign of working on for `idle_ms`."""
+        return await self._pending(count, idle=idle_ms, consumername=self._consumer)
 
     async def abandoned(self, count: int, idle_ms: int) -> list[Pending]:
         """What nobody has given a sign of working on for `idle_ms`, oldest first."""
@@ -125,8 +129,11 @@ class Stream:
 
     async def postpone(self, entries: Iterable[Entry]) -> None:
         """Leaves entries for later, without counting this delivery: it was not they who failed."""
+        delivered = defaultdict(list)
         for entry in entries:
-            await self._restamp([entry.id], idle=0, retrycount=entry.deliveries - 1)
+            delivered[entry.deliveries].append(entry.id)
+        for deliveries, ids in delivered.items():
+            await self._restamp(ids, idle=0, retrycount=deliveries - 1)
 
     async def _restamp(self, ids: list[bytes], **how: int) -> None:
         if ids:

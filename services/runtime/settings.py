@@ -18,7 +18,10 @@ class InvalidSetting(Exception):
 class ServiceSettings(BaseSettings):
     """The settings that all services share; each service adds its own and sets its prefix."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+    # Fields decode their own text: pydantic-settings' error would not name the variable.
+    model_config = SettingsConfigDict(
+        frozen=True, extra="ignore", env_ignore_empty=True, enable_decoding=False
+    )
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(0, ge=0, le=65535, description="port of the gRPC server")

@@ -1,7 +1,9 @@
 """Kept images come back as they were; a filename never becomes a path."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
+import fsspec
 import pytest
 
 from services.gallery.images import Images
@@ -25,3 +27,13 @@ async def test_a_store_that_cannot_be_written_is_unavailable(tmp_path: Path) -> 
     images = Images((tmp_path / "file").as_uri())
     with pytest.raises(Unavailable, match="image store"):
         await images.put("people", {1: b"one"})
+
+
+async def test_whatever_the_file_system_raises_means_that_the_store_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """S3's client has errors that are none of the operating system's."""
+    store = fsspec.filesystem("memory")
+    monkeypatch.setattr(store, "pipe", Mock(side_effect=Exception("Unable to locate credentials")))
+    with pytest.raises(Unavailable, match="does not work: Unable to locate credentials"):
+        await Images("memory://kept").put("people", {1: b"one"})

@@ -169,6 +169,13 @@ async def test_processes_with_different_models_never_hide_an_image_from_each_oth
     await other.close()
 
 
+async def test_rows_are_written_without_a_switch_where_none_is_wanted(vectors: Vectors) -> None:
+    await vectors.upsert("people", "old", rows(range(3)))
+    assert await vectors.upsert("people", "new", rows_of_new_model(range(3)), switch=False) == "old"
+    assert await vectors.model_version("people") == "old"
+    assert await vectors.upsert("people", "new", rows_of_new_model(range(1))) == "new"
+
+
 async def test_a_collection_that_was_dropped_is_made_again(
     vectors: Vectors, milvus_uri: str
 ) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +11,20 @@ import pytest
 from redis.asyncio import Redis
 
 from passerby.contract import CONSUMER_GROUP, INGEST_STREAM
+from passerby.v1 import embedder_pb2
+from passerby.v1.embedder_pb2 import EmbedImagesRequest
 from passerby.v1.queue_pb2 import ImageBatch
 from services.gallery.milvus_connection import MilvusRefused
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect as connect_redis
-from services.gallery.vectors import Vectors
+from services.gallery.vectors import Row, Vectors
+from services.indexer import pipeline
 from services.indexer.consumer import Consumer
 from services.indexer.embedding import Embedder, Embedding
 from services.indexer.entries import read_entry
 from services.indexer.pipeline import Pipeline
 from services.indexer.settings import IndexerSettings
-from services.indexer.sources import Sources
+from services.indexer.sources import READS_AT_ONCE, Sources
 from services.indexer.stream import Stream
 from services.runtime.errors import Unavailable
 from services.runtime.grpc_client import connect
@@ -263,10 +266,10 @@ async def test_a_poisonous_entry_is_put_aside_and_its_neighbours_are_indexed(
     """As far as the consumer can tell, whatever holds this image breaks Milvus each time."""
     upsert = indexer.vectors.upsert
 
-    async def breaking(gallery, version, rows):
+    async def breaking(gallery, version, rows, **how):
         if any(row.camera == "poison" for row in rows):
             raise MilvusRefused("broken by poison")
-        return await upsert(gallery, version, rows)
+        return await upsert(gallery, version, rows, **how)
 
     indexer.vectors.upsert = breaking
     stack.push("people", {"0.png": picture(0)})
@@ -291,11 +294,11 @@ async def test_a_poisonous_entry_is_put_aside_and_its_neighbours_are_indexed(
 async def test_an_entry_is_not_blamed_when_nothing_succeeds(indexer: Indexer, stack: Stack) -> None:
     upsert, attempts = indexer.vectors.upsert, []
 
-    async def broken(gallery, version, rows):
+    async def broken(gallery, version, rows, **how):
         attempts.append(len(rows))
         if len(attempts) < 9:
             raise MilvusRefused("broken for everybody")
-        return await upsert(gallery, version, rows)
+        return await upsert(gallery, version, rows, **how)
 
     indexer.vectors.upsert = broken
     stack.push("people", {"1.png": picture(1)})
@@ -311,10 +314,10 @@ async def test_a_storage_that_is_away_delays_only_its_own_entries(
 ) -> None:
     away, read = True, indexer.sources.read
 
-    async def reading(uri: str) -> bytes:
+    async def reading(uri: str, wanted: Callable[[], bool]) -> bytes | None:
         if away:
             raise Unavailable("storage is away")
-        return await read(uri)
+        return await read(uri, wanted)
 
     indexer.sources.read = reading
     file = stack.folder / "allowed" / "1.png"
@@ -337,6 +340,113 @@ async def test_a_storage_that_is_away_delays_only_its_own_entries(
     assert stack.letters() == []
 
 
+@pytest.mark.parametrize("consumer", ["dead", "here"])
+async def test_new_entries_come_first_while_many_wait_for_their_storage(
+    stack: Stack, embedder: Service, consumer: str
+) -> None:
+    """So many that going through them takes longer than the time after which they are retried;
+    each of them still has its turn."""
+    indexer = Indexer(stack, embedder.address, batch_images=2)
+    asked = set()
+
+    async def away(uri: str, wanted: Callable[[], bool]) -> bytes:
+        asked.add(uri)
+        raise Unavailable("storage is away")
+
+    indexer.sources.read = away
+    for entry in range(60):
+        batch = ImageBatch(gallery="people")
+        batch.images.add(filename=f"{entry}.png", uri=f"/away/{entry}.png")
+        stack.redis.xadd(INGEST_STREAM, {"batch": batch.SerializeToString()})
+    await indexer.stream.make_group()
+    before = Stream(indexer.redis, consumer)
+    await before.release([entry for entry, _ in await before.read(60, 10)])
+    async with indexer.running():
+        stack.push("people", {"new.png": picture(1)})
+        async with asyncio.timeout(5):
+            while stack.redis.xlen(INGEST_STREAM) > 60:
+                await asyncio.sleep(0.05)
+        async with asyncio.timeout(20):
+            while len(asked) < 60:
+                await asyncio.sleep(0.05)
+    assert stack.names("people") == ["new.png"]
+    await indexer.close()
+
+
+async def test_being_stopped_while_milvus_is_away_is_not_an_entrys_fault(
+    stack: Stack, embedder: Service
+) -> None:
+    indexer = Indexer(stack, embedder.address, drain_s=0.1)
+    upsert, waiting = indexer.vectors.upsert, asyncio.Event()
+
+    async def away(gallery, version, rows, **how):
+        waiting.set()
+        raise Unavailable("Milvus is away")
+
+    indexer.vectors.upsert = away
+    stack.push("people", {"1.png": picture(1)})
+    stack.push("people", {"2.png": picture(2)})
+    for _ in range(indexer.settings.max_deliveries + 1):
+        waiting.clear()
+        async with indexer.running():
+            await asyncio.wait_for(waiting.wait(), 10)
+    indexer.vectors.upsert = upsert
+    await indexer.index()
+    assert stack.rows("people") == 2
+    assert stack.letters() == []
+    await indexer.close()
+
+
+async def test_an_entry_of_many_uris_is_read_and_written_in_parts(
+    indexer: Indexer, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(picture(0)) + 100
+    monkeypatch.setattr(pipeline, "_FETCHED_BYTES", 10 * size)
+    embed, held = indexer.embedder.embed, []
+
+    async def counted(images):
+        held.append(sum(len(image) for image in images))
+        return await embed(images)
+
+    monkeypatch.setattr(indexer.embedder, "embed", counted)
+    folder = stack.folder / "allowed"
+    batch = ImageBatch(gallery="people")
+    for number in range(100):
+        (folder / f"{number}.png").write_bytes(picture(number))
+        batch.images.add(filename=f"{number}.png", uri=str(folder / f"{number}.png"))
+    (folder / "empty.png").write_bytes(b"")
+    batch.images.add(filename="empty.png", uri=str(folder / "empty.png"))
+    batch.images.add(filename="gone.png", uri=str(folder / "gone.png"))
+    batch.images.add(filename="50.png", data=picture(200))  # the last one of a name wins
+    stack.redis.xadd(INGEST_STREAM, {"batch": batch.SerializeToString()})
+    await indexer.index()
+    assert max(held) < (10 + READS_AT_ONCE) * size
+    assert stack.rows("people") == 100
+    monkeypatch.setattr(indexer.embedder, "embed", embed)
+    assert await nearest(indexer, "people", picture(99)) == "99.png"
+    assert await nearest(indexer, "people", picture(200)) == "50.png"
+    assert {letter["filename"] for letter in stack.letters()} == {"empty.png", "gone.png"}
+
+
+async def test_requests_that_wait_for_their_turn_hold_no_copies(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+
+    def make(**fields: object) -> object:
+        made.append(fields)
+        return EmbedImagesRequest(**fields)
+
+    async with connect("127.0.0.1:1") as nobody:
+        embedder = Embedder(nobody, timeout_s=30)
+        monkeypatch.setattr(embedder_pb2, "EmbedImagesRequest", make)
+        waiting = asyncio.create_task(embedder.embed([b"image"] * 2000))
+        await asyncio.sleep(0.3)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+    assert len(made) == 16
+
+
 async def test_colliding_names_have_rows_of_their_own(indexer: Indexer, stack: Stack) -> None:
     indexer.names = Names(indexer.redis, candidates=lambda _, name: [7, 8])
     stack.push("people", {name: picture(n) for n, name in enumerate("abc")})
@@ -353,8 +463,8 @@ async def test_a_deletion_at_the_same_time_leaves_no_row_without_a_name(
 ) -> None:
     upsert = indexer.vectors.upsert
 
-    async def overtaken(gallery, version, rows):
-        serving = await upsert(gallery, version, rows)
+    async def overtaken(gallery, version, rows, **how):
+        serving = await upsert(gallery, version, rows, **how)
         await indexer.names.forget(gallery, [row.id for row in rows][:1])
         indexer.vectors.upsert = upsert
         return serving
@@ -383,6 +493,31 @@ async def test_an_image_pushed_while_the_model_is_swapped_is_found_at_once(
     assert await swapping.vectors.model_version("people") != old
     assert stack.rows("people") == 3
     assert await nearest(swapping, "people", picture(2)) == "2.png"
+    await swapping.close()
+
+
+async def test_a_switch_that_comes_between_an_images_two_vectors_stays(
+    indexer: Indexer, stack: Stack, new_embedder: Service
+) -> None:
+    stack.push("people", {"0.png": picture(0)})
+    await indexer.index()
+    old = await indexer.vectors.model_version("people")
+    swapping = Indexer(stack, new_embedder.address)
+    lacking = swapping.vectors.lacking
+
+    async def overtaken(gallery: str, version: str, ids: Sequence[int]) -> list[int]:
+        """Asked once the new vector is written; another batch ends the swap now."""
+        (id_,) = await swapping.names.ids_of(gallery, ["0.png"])
+        (result,) = await swapping.embedder.embed([picture(0)])
+        await swapping.vectors.upsert(gallery, result.version, [Row(id_, result.vector)])
+        assert await swapping.vectors.model_version("people") == result.version
+        return await lacking(gallery, version, ids)
+
+    swapping.vectors.lacking = overtaken
+    stack.push("people", {"1.png": picture(1)})
+    await swapping.index()
+    assert await swapping.vectors.model_version("people") != old
+    assert await nearest(swapping, "people", picture(1)) == "1.png"
     await swapping.close()
 
 
@@ -447,7 +582,7 @@ async def test_it_stops_although_a_cancellation_gets_lost(
     """As Python 3.11's wait_for loses one that comes just as a command has been sent."""
     read, lost = indexer.stream.read, asyncio.Event()
 
-    async def deaf_once(count: int, block_ms: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+    async def deaf_once(count: int, block_ms: int | None) -> list[tuple[bytes, dict[bytes, bytes]]]:
         try:
             return await read(count, block_ms)
         except asyncio.CancelledError:
@@ -476,3 +611,48 @@ async def test_a_redis_out_of_memory_is_waited_for(indexer: Indexer, stack: Stac
         stack.redis.config_set("maxmemory", 0)
     assert stack.rows("people") == 5
     assert stack.letters() == []
+
+
+async def test_a_redis_that_cannot_write_to_its_disk_is_waited_for(
+    indexer: Indexer, stack: Stack
+) -> None:
+    """It answers MISCONF to whoever would write, and that is reading from a group, too."""
+    disk = stack.redis.config_get("dir")["dir"]
+    gone = stack.folder / "gone"
+    gone.mkdir()
+    stack.push("people", {"1.png": picture(1)})
+    await indexer.stream.make_group()
+    try:
+        stack.redis.config_set("save", "3600 1")
+        stack.redis.config_set("dir", str(gone))
+        gone.rmdir()
+        stack.redis.bgsave()
+        while stack.redis.info("persistence")["rdb_last_bgsave_status"] != "err":
+            await asyncio.sleep(0.05)
+        async with indexer.running():
+            await asyncio.sleep(1)
+            assert stack.redis.xlen(INGEST_STREAM) == 1
+            stack.redis.config_set("save", "")
+            await indexer.drained()
+    finally:
+        stack.redis.config_set("dir", disk)
+        stack.redis.config_set("save", "")
+        stack.redis.bgsave()
+    assert stack.rows("people") == 1
+
+
+async def test_a_failover_that_ends_a_blocked_read_does_not_end_the_indexer(
+    indexer: Indexer, stack: Stack
+) -> None:
+    async with indexer.running():
+        async with asyncio.timeout(10):
+            ended = 0
+            while not ended:
+                await asyncio.sleep(0.02)
+                clients = stack.redis.client_list()
+                readers = [client["id"] for client in clients if client["cmd"] == "xreadgroup"]
+                ended = sum(stack.redis.client_unblock(id_, error=True) for id_ in readers)
+        await asyncio.sleep(0.2)
+        stack.push("people", {"1.png": picture(1)})
+        await indexer.drained()
+    assert stack.rows("people") == 1

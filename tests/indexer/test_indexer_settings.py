@@ -25,6 +25,10 @@ def test_roots_are_a_list_and_the_consumer_is_the_host(monkeypatch: pytest.Monke
         ("INDEXER_TAKEOVER_S", "0", "greater than or equal to 1"),
         ("IMAGES_URI", "/srv/kept", "must be a URL such as"),
         ("MILVUS_INDEX", "BEST", "'AUTOINDEX'"),
+        ("MILVUS_INDEX_PARAMS", "{M: 16}", "property name enclosed in double quotes"),
+        ("MILVUS_SEARCH_PARAMS", "[200]", "valid dictionary"),
+        ("REDIS_URL", "redis://localhost:port", "Port could not be cast"),
+        ("REDIS_URL", "redis://localhost:66379", "0-65535"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(

@@ -1,6 +1,10 @@
 """A uri is read below the operator's roots and nowhere else, however it is written."""
 
+import asyncio
 import os
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.indexer.entries import Refused
-from services.indexer.sources import Sources
+from services.indexer.sources import READS_AT_ONCE, Sources
 from services.runtime.errors import Unavailable
+from tests.conftest import free_port
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +33,7 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (disk / "images" / "inside").symlink_to(disk / "images" / "a.jpg")
     (disk / "images" / "outside").symlink_to(disk / "secret.jpg")
     (disk / "images" / "up").symlink_to(disk)
+    (disk / "images" / "loop").symlink_to(disk / "images" / "loop")
     os.mkfifo(disk / "images" / "pipe")
     return disk
 
@@ -75,6 +81,8 @@ async def test_what_lies_below_the_root_is_read(sources: Sources, disk: Path) ->
         "{disk}/images/a.jpg\0",
         "memory://{disk}/images/a.jpg",
         "data:image/png;base64,AAAA",
+        "file://[cam1]/a.jpg",
+        "file://[cam1{disk}/images/a.jpg",
     ],
 )
 async def test_everything_else_is_not_allowed(sources: Sources, disk: Path, uri: str) -> None:
@@ -114,6 +122,8 @@ async def test_what_is_no_readable_file_is_refused_with_the_reason(
         ("a.jpg/b.jpg", "no such file"),
         ("inner folder", "no regular file"),
         ("pipe", "no regular file"),
+        ("loop", "cannot be read: .*symbolic links"),
+        ("x" * 256, "cannot be read: .*name too long"),
     ):
         with pytest.raises(Refused, match=reason):
             await sources.read(str(disk / "images" / name))
@@ -146,6 +156,71 @@ async def test_remote_roots_are_compared_as_they_are_written() -> None:
             await sources.read(uri)
     with pytest.raises(Refused, match="no such file"):
         await sources.read("memory://bucket/people/c.jpg")
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    """A server that answers each path's number as its status."""
+
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(int(self.path.rpartition("/")[2]))
+            self.send_header("Content-Length", "1")
+            self.end_headers()
+            if self.command == "GET":
+                self.wfile.write(b"a")
+
+        do_HEAD = do_GET  # noqa: N815 - the base class calls it so
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever).start()
+    yield f"http://127.0.0.1:{server.server_port}/images"
+    server.shutdown()
+    server.server_close()
+
+
+async def test_http_tells_a_wrong_uri_from_a_server_that_is_away(web: str) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}/images"
+    sources = Sources([web, nobody], max_bytes=100)
+    assert await sources.read(f"{web}/200") == b"a"
+    for status, reason in ((404, "no such file"), (403, "cannot be read: 403"), (410, "410")):
+        with pytest.raises(Refused, match=reason):
+            await sources.read(f"{web}/{status}")
+    for uri in (f"{web}/408", f"{web}/429", f"{web}/500", f"{web}/503", f"{nobody}/200"):
+        with pytest.raises(Unavailable, match="cannot be read at the moment"):
+            await sources.read(uri)
+
+
+async def test_a_storage_that_hangs_stops_no_other(
+    disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hangs already where links are followed, and would take the event loop with it."""
+    (tmp_path / "b.jpg").write_bytes(b"b")
+    sources = Sources([str(disk / "images"), str(tmp_path)], max_bytes=100, timeout_s=3)
+    back, followed = threading.Event(), os.path.realpath
+
+    def hanging(path: str) -> str:
+        if path.startswith(str(disk)):
+            back.wait(30)
+        return followed(path)
+
+    monkeypatch.setattr(os.path, "realpath", hanging)
+    waiting = [
+        asyncio.create_task(sources.read(str(disk / "images" / "a.jpg")))
+        for _ in range(2 * READS_AT_ONCE)
+    ]
+    await asyncio.sleep(0.2)
+    assert await sources.read(str(tmp_path / "b.jpg")) == b"b"
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    back.set()
+    assert all(isinstance(result, Unavailable) for result in results)
+
+
+async def test_what_is_no_longer_wanted_is_not_read(sources: Sources, disk: Path) -> None:
+    assert await sources.read(str(disk / "images" / "a.jpg"), lambda: False) is None
 
 
 async def test_a_storage_that_fails_is_no_fault_of_the_file() -> None:

@@ -13,6 +13,7 @@ class Settings(ServiceSettings):
     folder: str = Field(description="where the example looks")
     token: SecretStr = Field(SecretStr(""), validation_alias="EXAMPLE_TOKEN")
     url: str = "redis://127.0.0.1"
+    limits: dict[str, int] = Field({})
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +35,7 @@ def test_each_field_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("EXAMPLE_PORT", "web", "integer"),
         ("EXAMPLE_DRAIN_S", "-1", "greater than 0"),
         ("LOG_LEVEL", "loud", "'debug', 'info', 'warning' or 'error'"),
+        ("EXAMPLE_LIMITS", "{a: 1}", "dictionary"),
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_allowed(
