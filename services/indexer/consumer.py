@@ -46,6 +46,8 @@ class Consumer:
         # (gallery, filename) -> the batch that writes it last.
         self._writers: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._successes = 0
+        # Whether entries had to be postponed, because the storage of their images is away.
+        self._postponed = False
         # Entry -> why it failed here last, and the successes until then.
         self._failures: dict[bytes, tuple[str, int]] = {}
         # Entries that make a batch, judged by those that were read last.
@@ -90,6 +92,11 @@ class Consumer:
                         inherited = False
                         pass_at = time.monotonic() + self._takeover_s / 3
                     await self._free_slot()
+                if passing and inherited and not self._postponed:
+                    # What was pushed again since then shall be written after it.
+                    if len(self._taken_over) >= most:
+                        await asyncio.wait(self._taken_over, return_when=asyncio.FIRST_COMPLETED)
+                    continue
                 new = await self._stream.read(self._count, None if passing else _BLOCK_MS)
                 if new:
                     self._start([read_entry(id_, fields, 1) for id_, fields in new])
@@ -115,7 +122,7 @@ class Consumer:
         """Starts some of what was left unfinished when the pass began; whether there was any.
 
         What this pass has postponed is not idle for as long as the pass lasts: each entry has one
-        turn in it, however many there are.
+        turn in it, however many there are. What others leave meanwhile waits for the next pass.
         """
         idle_s = time.monotonic() - pass_at + (0 if inherited else self._takeover_s)
         idle_ms = int(idle_s * 1000)
@@ -213,6 +220,7 @@ class Consumer:
             ended = {entry.id for entry in finished}
             postponed = [entry for entry in entries if entry.id not in ended]
             POSTPONED.inc(len(postponed))
+            self._postponed |= bool(postponed)
             await patiently(lambda: self._stream.postpone(postponed))
 
     async def _set_aside(self, entry: Entry, reason: str) -> None:

@@ -159,6 +159,21 @@ async def test_the_image_pushed_last_under_a_name_wins(indexer: Indexer, stack: 
     assert [letter["filename"] for letter in stack.letters()] == ["same"]
 
 
+async def test_what_is_pushed_while_the_indexer_is_away_wins_over_what_it_left_unfinished(
+    indexer: Indexer, stack: Stack
+) -> None:
+    names = [f"{number}.png" for number in range(12)]
+    for number, name in enumerate(names):
+        stack.push("people", {name: picture(number)})
+    await indexer.stream.make_group()
+    assert len(await indexer.stream.read(len(names), 10)) == len(names)
+    for number, name in reversed(list(enumerate(names))):
+        stack.push("people", {name: picture(100 + number)})
+    await indexer.index()
+    for number, name in enumerate(names):
+        assert await nearest(indexer, "people", picture(100 + number)) == name
+
+
 async def test_refused_images_are_put_aside_so_that_they_can_be_pushed_again(
     indexer: Indexer, stack: Stack
 ) -> None:
