@@ -54,7 +54,15 @@ class GallerySettings(ServiceSettings):
     def _redis_scheme(cls, value: str) -> str:
         if not value.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("must start with redis://, rediss:// or unix://")
-        parse_url(value)  # raises ValueError, for example for a port that is no number
+        try:
+            parse_url(value)
+        except ValueError as error:
+            # Its text would show the password, which is what a / or # in one makes of the port.
+            if "cast" in str(error):
+                raise ValueError(
+                    "its port is no number: is a / ? or # in the password not percent-encoded?"
+                ) from None
+            raise
         return value
 
     @field_validator("milvus_uri")

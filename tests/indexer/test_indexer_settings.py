@@ -27,7 +27,7 @@ def test_roots_are_a_list_and_the_consumer_is_the_host(monkeypatch: pytest.Monke
         ("MILVUS_INDEX", "BEST", "'AUTOINDEX'"),
         ("MILVUS_INDEX_PARAMS", "{M: 16}", "property name enclosed in double quotes"),
         ("MILVUS_SEARCH_PARAMS", "[200]", "valid dictionary"),
-        ("REDIS_URL", "redis://localhost:port", "Port could not be cast"),
+        ("REDIS_URL", "redis://localhost:port", "its port is no number"),
         ("REDIS_URL", "redis://localhost:66379", "0-65535"),
     ],
 )
@@ -39,3 +39,10 @@ def test_a_wrong_value_is_named_with_what_is_allowed(
         load(IndexerSettings)
     assert f"{variable}={value!r}" in str(error.value)
     assert allowed in str(error.value)
+
+
+def test_a_password_that_is_taken_for_a_port_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:secret/123@localhost:6379")
+    with pytest.raises(InvalidSetting, match="percent-encoded") as error:
+        load(IndexerSettings)
+    assert "secret" not in str(error.value)
