@@ -174,13 +174,16 @@ async def _called_by_its_name(request: web.Request, handler: Handler) -> web.Str
     """Keeps websites out that had their own name resolve to this machine: to a browser their pages
     are then of the same origin as this server.
     """
-    name = urlsplit(f"//{request.host}").hostname or ""
+    try:
+        name = urlsplit(f"//{request.host}").hostname or ""
+    except ValueError:  # a bracket too many
+        name = ""
     if _is_loopback(name):
         return await handler(request)
     return _error(
         StatusCode.PERMISSION_DENIED.name,
-        f"{name[:200]} is not the name of this server, which serves its own machine only: ask "
-        "localhost, or set QUERY_HOST to serve others",
+        f"Host {request.host[:200]!a} does not name this server, which serves its own machine: "
+        "ask localhost (a proxy has to send that as Host), or set QUERY_HOST to serve others",
         HTTPStatus.FORBIDDEN,
     )
 

@@ -131,7 +131,7 @@ def test_a_website_under_this_machines_address_is_kept_out(service: Service, gal
     """It had its own name resolve to 127.0.0.1: to the browser all is of one origin."""
     service.fill(gallery, people(1))
     body = {"gallery": gallery, "filenames": ["0.jpg"]}
-    for name in ("elsewhere.example", "elsewhere.example:8080", "127.0.0.1.elsewhere.example"):
+    for name in ("elsewhere.example:8080", "127.0.0.1.elsewhere.example", "[::1", "localhost\xff"):
         status, answer = service.post("/v1/delete", body, Host=name, **JSON)
         assert (status, answer["code"]) == (403, "PERMISSION_DENIED")
         assert service.get("/", Host=name)[0] == 403
