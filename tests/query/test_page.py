@@ -241,6 +241,21 @@ def test_an_unreachable_service_says_what_to_do_and_is_tried_again(
     expect(message(page)).to_be_hidden()
 
 
+def test_more_that_could_not_be_had_is_tried_again(
+    page: Page, service: Service, gallery: str
+) -> None:
+    filled(service, gallery, 15)
+    page.goto(f"/?gallery={gallery}&q=a+man")
+    expect(results(page)).to_have_count(12)
+    page.route("**/v1/search", lambda route: route.abort())
+    page.get_by_role("button", name="Show more").click()
+    expect(message(page)).to_contain_text("cannot be reached")
+    page.unroute("**/v1/search")
+    page.get_by_role("button", name="Try again").click()
+    expect(results(page)).to_have_count(15)
+    expect(message(page)).to_be_hidden()
+
+
 def test_a_phone_shows_it_without_scrolling_sideways(
     page: Page, service: Service, gallery: str
 ) -> None:

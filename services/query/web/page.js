@@ -159,6 +159,7 @@ function sayWhatWasAsked(answer, wanted) {
 
 async function showMore() {
   const { signal } = running;
+  hideMessage();
   $("more").disabled = true;
   try {
     asked = { ...asked, offset: asked.offset + asked.topK };
