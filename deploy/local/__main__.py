@@ -14,6 +14,7 @@ from passerby import Client
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.training.synthetic import generate
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEMO_GALLERY = "demo"
 DEMO_IMAGES = 1200
 # Far from the seeds of the training sets: nobody in the demo was seen in training.
@@ -30,8 +31,9 @@ def up(stack: Stack) -> None:
 def demo(stack: Stack) -> None:
     """Everything, with a gallery in it and a first search; stops the stack at the end."""
     # However it is ended, in the background or by its closed terminal: nothing stays behind.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDINGS:
         signal.signal(number, signal.default_int_handler)
+    stack.refuse_other_ports()
     print("Starting Redis, Milvus, embedder, indexer and query ...")
     try:
         stack.up()
@@ -46,6 +48,9 @@ def demo(stack: Stack) -> None:
     except KeyboardInterrupt:
         print("\nStopping ...")
     finally:
+        # Nobody's impatience shall leave half of it behind.
+        for number in ENDINGS:
+            signal.signal(number, signal.SIG_IGN)
         stack.down()
 
 

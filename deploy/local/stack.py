@@ -1,6 +1,7 @@
 """The one-machine stack: Redis, Milvus Lite and the three services as separate processes."""
 
 import fcntl
+import json
 import os
 import signal
 import socket
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import grpc
@@ -21,6 +22,10 @@ REPOSITORY = Path(__file__).parents[2]
 START_TIMEOUT_S = 120
 # Longer than the services' own drain, so that it is they who decide what to give up.
 STOP_TIMEOUT_S = 40
+
+
+# Into the file that is named first; then it becomes the program.
+WRITE_PID = 'echo $$ > "$0"; exec "$@"'
 
 
 class StackError(Exception):
@@ -159,7 +164,9 @@ class Stack:
         """Starts what is not running and returns when all of it serves."""
         for folder in ("logs", "run", "redis", "milvus", "images"):
             (self.state / folder).mkdir(parents=True, exist_ok=True)
+        self.refuse_other_ports()
         missing = [program for program in self.programs if not self.running(program)]
+        self._ports_file.write_text(json.dumps(asdict(self.ports)))
         for program in missing:
             for name in program.ports:
                 if _connects(getattr(self.ports, name)):
@@ -172,12 +179,29 @@ class Stack:
         for program in self.programs:
             self._wait_until_it_answers(program)
 
+    @property
+    def _ports_file(self) -> Path:
+        return self.state / "run" / "ports.json"
+
+    def refuse_other_ports(self) -> None:
+        """Raises StackError if programs of this stack run that were given other ports."""
+        if not any(self.running(program) for program in self.programs):
+            return
+        there = json.loads(self._ports_file.read_text())
+        if there != asdict(self.ports):
+            ports = ", ".join(f"{variable(name)}={port}" for name, port in there.items())
+            raise StackError(
+                f"the stack in {self.state} runs already, with {ports}: name the same ports, or "
+                "stop it first with `make down`"
+            )
+
     def _start(self, program: Program) -> None:
         with self.lock(program).open("w") as lock, self.log(program).open("ab") as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
             self._reap(program.name)
-            self._children[program.name] = process = subprocess.Popen(
-                program.command,
+            # It writes its own number, so that whoever is stopped here leaves no unknown program.
+            self._children[program.name] = subprocess.Popen(
+                ["/bin/sh", "-c", WRITE_PID, str(self.lock(program)), *program.command],
                 cwd=REPOSITORY,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
@@ -187,7 +211,6 @@ class Stack:
                 # Ctrl-C in the terminal shall reach the stack's owner alone, who stops in order.
                 start_new_session=True,
             )
-            lock.write(str(process.pid))
 
     def _reap(self, name: str) -> None:
         """Takes note of the end of a program that this very process had started."""
@@ -206,6 +229,14 @@ class Stack:
                 )
             time.sleep(0.1)
 
+    def _pid(self, program: Program) -> int | None:
+        """None if it does not run."""
+        while self.running(program):
+            if text := self.lock(program).read_text():
+                return int(text)
+            time.sleep(0.01)  # it has just been started
+        return None
+
     def down(self) -> None:
         """Stops the services first, then what they write to; waits for each.
 
@@ -213,8 +244,7 @@ class Stack:
         """
         killed = []
         for program in reversed(self.programs):
-            if self.running(program):
-                pid = int(self.lock(program).read_text())
+            if pid := self._pid(program):
                 os.kill(pid, signal.SIGTERM)
                 deadline = time.monotonic() + STOP_TIMEOUT_S
                 while self.running(program) and program.name not in killed:

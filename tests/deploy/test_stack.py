@@ -1,11 +1,19 @@
 """The local stack: ports, processes and what a user is told when something is in the way."""
 
+import os
+import signal
 import socket
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
-from deploy.local.stack import Ports, StackError
+from deploy.local.__main__ import demo
+from deploy.local.stack import Ports, Stack, StackError, variable
+from tests.conftest import wait_until
 from tests.e2e.conftest import make_stack
 
 REPOSITORY = Path(__file__).parents[2]
@@ -24,6 +32,53 @@ def test_a_taken_port_is_said_plainly_and_nothing_is_started(tmp_path: Path) -> 
         with pytest.raises(StackError, match=rf"port {stack.ports.milvus} is taken.*MILVUS_PORT="):
             stack.up()
     assert stack.dead() == [program.name for program in stack.programs]
+
+
+def test_a_stack_that_runs_on_other_ports_is_named_and_left_alone(tmp_path: Path) -> None:
+    stack = make_stack(tmp_path)
+    redis = stack.programs[0]
+    (tmp_path / "run").mkdir()
+    only_redis = Stack(tmp_path, stack.ports, {})
+    only_redis.programs = [redis]
+    for folder in ("logs", "redis"):
+        (tmp_path / folder).mkdir()
+    only_redis.up()
+    try:
+        other = Stack(tmp_path, replace(stack.ports, query_http=1), {})
+        with pytest.raises(StackError, match=rf"runs already, with REDIS_PORT={stack.ports.redis}"):
+            other.up()
+        # `make demo` stops what it has started, and nothing else.
+        with pytest.raises(StackError, match="runs already"):
+            demo(other)
+        assert only_redis.dead() == []
+        only_redis.up()
+    finally:
+        only_redis.down()
+
+
+def test_impatience_leaves_no_part_of_the_demo_behind(tmp_path: Path) -> None:
+    """The second Ctrl-C comes while the first one is obeyed."""
+    ports = make_stack(tmp_path).ports
+    environment = {variable(name): str(port) for name, port in asdict(ports).items()}
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "deploy.local", "demo"],
+        cwd=REPOSITORY,
+        env={**os.environ, **environment, "PASSERBY_STATE": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    stack = Stack(tmp_path, ports, {})
+    try:
+        wait_until(lambda: len(stack.dead()) < len(stack.programs), "a program's start", 60)
+        while demo.poll() is None:
+            demo.send_signal(signal.SIGINT)
+            time.sleep(0.05)
+        assert stack.dead() == [program.name for program in stack.programs]
+    finally:
+        demo.kill()
+        demo.communicate()
+        stack.down()
 
 
 def test_a_wrong_setting_ends_the_start_with_its_name(tmp_path: Path) -> None:
