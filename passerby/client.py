@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -136,11 +136,11 @@ class Client:
         self,
         *,
         gallery: str = DEFAULT_GALLERY,
-        filenames: Sequence[str] = (),
+        filenames: Iterable[str] = (),
         where: Filter | None = None,
     ) -> int:
         """Takes these images, or all that match, out of the gallery; returns how many it had."""
-        deleted = 0
+        filenames, deleted = list(filenames), 0
         # Once at least, for the filter.
         for start in range(0, max(len(filenames), 1), MAX_FILENAMES):
             with _expressible():

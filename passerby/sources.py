@@ -1,5 +1,6 @@
 """What a person names to push becomes images: folders, files, lists, data sets, buckets."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -7,15 +8,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
+from urllib.parse import quote, unquote
 
-from passerby.errors import PasserbyError
+from passerby.errors import PasserbyError, Unavailable
 from passerby.values import Failure, Image
 
 SUFFIXES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 ANNOTATIONS = "reid_raw.json"
 DATASET_IMAGES = "imgs"
 SPLITS = ("train", "val", "test")
+_FILE_URL = "file://"
 
 
 class InvalidSource(PasserbyError):
@@ -52,18 +55,20 @@ def find(
     data set in CUHK-PEDES's layout, named by file_path. Any other folder, or a URL such as
     s3://bucket/folder: all images in it, named by their path below it.
 
-    split: only this split of a data set. Raises InvalidSource.
+    split: only this split of a data set. Raises InvalidSource, or Unavailable where listing fails
+    for a reason that may pass.
     """
     remote = "://" in source
-    if split:
-        root, names = str(Path(source, DATASET_IMAGES)), _dataset(Path(source), split)
-    else:
-        root, names = _remote(source) if remote else _local(source, standard_input)
-    first = next(names, None)
-    if first is None:
-        raise InvalidSource(f"{source}: no images in it; known are {', '.join(SUFFIXES)}")
-    # Shared out while walking: of a hundred million images no share has to hold them all.
-    return Found(root, list(islice(chain([first], names), shard, None, of)), remote)
+    with _listing(source):
+        if split:
+            root, names = str(Path(source, DATASET_IMAGES)), _dataset(Path(source), split)
+        else:
+            root, names = _remote(source) if remote else _local(source, standard_input)
+        first = next(names, None)
+        if first is None:
+            raise InvalidSource(f"{source}: no images in it; known are {', '.join(SUFFIXES)}")
+        # Shared out while walking: of a hundred million images no share has to hold them all.
+        return Found(root, list(islice(chain([first], names), shard, None, of)), remote)
 
 
 def images(
@@ -72,7 +77,9 @@ def images(
     """Reads one file after the other; what cannot be read is given to `refuse`."""
     for source in found:
         for name in source.names:
-            path = f"{source.root}/{name}" if source.root else name
+            # What stands for itself in a file's name may mean something in a URL.
+            below = quote(name) if source.root.startswith(_FILE_URL) else name
+            path = f"{source.root}/{below}" if source.root else name
             data = None
             if not source.remote:
                 try:
@@ -121,9 +128,30 @@ def _is_image(name: str) -> bool:
     return name.lower().endswith(SUFFIXES) and not name.startswith(".")
 
 
+@contextlib.contextmanager
+def _listing(source: str) -> Iterator[None]:
+    try:
+        yield
+    except PasserbyError:
+        raise
+    except (ImportError, ValueError, FileNotFoundError, NotADirectoryError) as error:
+        hint = ": pip install 'passerby[s3]'" if isinstance(error, ImportError) else ""
+        raise InvalidSource(f"{source}: cannot be listed ({error}){hint}") from error
+    except PermissionError as error:
+        raise InvalidSource(
+            f"{source}: cannot be listed ({error}); nothing was pushed, as images would be missing"
+        ) from error
+    except Exception as error:  # each file system has its own
+        raise Unavailable(f"{source}: cannot be listed now ({error})") from error
+
+
+def _fail(error: OSError) -> None:
+    raise error
+
+
 def _walk(folder: Path) -> Iterator[str]:
     """Folders that are links are not entered, as they may lead back; hidden ones are not meant."""
-    for directory, folders, files in os.walk(folder):
+    for directory, folders, files in os.walk(folder, onerror=_fail):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         below = Path(directory).relative_to(folder)
         for name in sorted(files):
@@ -151,13 +179,31 @@ def _dataset(folder: Path, split: str | None = None) -> Iterator[str]:
 
 def _remote(url: str) -> tuple[str, Iterator[str]]:
     """Lists a bucket or the like through fsspec, with the credentials of this environment."""
-    try:
-        from fsspec.core import url_to_fs
+    from fsspec.core import url_to_fs
 
-        files, root = url_to_fs(url)
-        paths = files.find(root)
-    except (ImportError, OSError, ValueError) as error:
-        hint = ": pip install 'passerby[s3]'" if isinstance(error, ImportError) else ""
-        raise InvalidSource(f"{url}: cannot be listed ({error}){hint}") from error
-    names = (PurePosixPath(path).relative_to(root) for path in sorted(paths))
-    return files.unstrip_protocol(root), (str(name) for name in names if _is_image(name.name))
+    if url.startswith(_FILE_URL):  # fsspec takes it for a path with a prefix
+        url = unquote(url)
+    # A listing that is kept would grow to all of the bucket.
+    files, path = url_to_fs(url, use_listings_cache=False)
+    folder, _, name = path.rpartition("/")
+    if _is_image(name):
+        path, names = folder, iter([name])
+    else:
+        names = (str(PurePosixPath(file).relative_to(path)) for file in _below(files, path))
+    root = str(files.unstrip_protocol(path))
+    return _FILE_URL + quote(path) if root.startswith(_FILE_URL) else root, names
+
+
+def _below(files: Any, folder: str) -> Iterator[str]:
+    """The images, in a lasting order, one folder after the other: only one's list is held."""
+    folders = []
+    for entry in sorted(files.ls(folder, detail=True), key=lambda entry: str(entry["name"])):
+        name = str(entry["name"])
+        if entry["type"] == "directory":
+            # Some list a folder within itself; one that is a link may lead back.
+            if name.rstrip("/") != folder.rstrip("/") and not entry.get("islink"):
+                folders.append(name)
+        elif _is_image(PurePosixPath(name).name):
+            yield name
+    for name in folders:
+        yield from _below(files, name)

@@ -91,14 +91,16 @@ def push(
     share; one that is cut off pushes its share again.
     """
     if job:
+        if shard != (0, 1):
+            raise click.UsageError("--job shares out the images among its --workers, not --shard")
         options = _about_arguments(camera, captured_at, tags, split, wait=wait)
         start_job(
             PushJob(sources, options, gallery, workers, claim, image), dry_run=dry_run, **cluster
         )
         return
-    if claim or image or dry_run:
-        option = "--claim" if claim else "--image" if image else "--dry-run"
-        raise click.UsageError(f"{option} needs --job")
+    of_job = {"--claim": claim, "--image": image, "--dry-run": dry_run, "--workers": workers > 1}
+    if given := [option for option, value in of_job.items() if value]:
+        raise click.UsageError(f"{given[0]} needs --job")
     about = About(camera, captured_at, dict_of(tags))
     index, of = shard
     found = [find(source, sys.stdin.buffer, split=split, shard=index, of=of) for source in sources]

@@ -104,17 +104,21 @@ def _container(job: PushJob, indexer: dict[str, Any]) -> dict[str, Any]:
     if job.claim:
         mounts.append({"name": "source", "mountPath": SOURCE_FOLDER, "readOnly": True})
     sources = [
-        source if "://" in source else f"{SOURCE_FOLDER}/{source.strip('/')}".rstrip("/.")
+        source if "://" in source else f"./{source.strip('/')}".rstrip("/")
         for source in job.sources
     ]
-    command = ["passerby", "push", *sources, "--gallery", job.gallery]
+    command = ["passerby", "push", *sources, "--gallery", job.gallery, *job.arguments]
+    # Kubernetes puts variables in the place of $(NAME).
+    command = [part.replace("$", "$$") for part in command]
     if job.workers > 1:
         command += ["--shard", f"$(JOB_COMPLETION_INDEX)/{job.workers}"]
     return {
         "name": "push",
         "image": job.image or indexer["image"],
         "imagePullPolicy": indexer.get("imagePullPolicy", "IfNotPresent"),
-        "command": [*command, *job.arguments],
+        "command": command,
+        # Files are named by their path below the claim's root, in a list of them too.
+        **({"workingDir": SOURCE_FOLDER} if job.claim else {}),
         "env": [
             variable
             for variable in indexer.get("env") or []

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -69,9 +70,10 @@ def test_the_job_is_made_after_the_indexers_image(api: KubernetesApi, kubeconfig
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
     assert container["env"] == INDEXER_ENV[:2]
     assert container["command"] == [
-        *("passerby", "push", "/source/people", "--gallery", "mine"),
-        *("--shard", "$(JOB_COMPLETION_INDEX)/3", "--camera=gate 1", "--tag=floor=1"),
+        *("passerby", "push", "./people", "--gallery", "mine", "--camera=gate 1", "--tag=floor=1"),
+        *("--shard", "$(JOB_COMPLETION_INDEX)/3"),
     ]
+    assert container["workingDir"] == "/source"
     assert {"name": "source", "mountPath": "/source", "readOnly": True} in container["volumeMounts"]
 
 
@@ -114,6 +116,15 @@ def test_broken_images_are_not_pushed_again_and_an_eviction_costs_no_try(kubecon
     assert actions["Ignore"]["onPodConditions"] == [{"type": "DisruptionTarget"}]
 
 
+def expanded(part: str, variables: dict[str, str]) -> str:
+    """As Kubernetes does it: $(NAME) is the variable, $$ is one $."""
+
+    def value(found: re.Match[str]) -> str:
+        return "$" if found[0] == "$$" else variables.get(found[1], found[0])
+
+    return re.sub(r"\$\$|\$\(([A-Za-z_]+)\)", value, part)
+
+
 def test_the_pods_commands_push_everything_between_them(
     kubeconfig: Path, redis_url: str, tmp_path: Path
 ) -> None:
@@ -122,17 +133,15 @@ def test_the_pods_commands_push_everything_between_them(
     for name in names:
         (tmp_path / "claim" / "people").mkdir(parents=True, exist_ok=True)
         (tmp_path / "claim" / "people" / name).write_bytes(b"x")
-    job = dry_run(kubeconfig, *FROM_CLAIM, "--no-wait")
+    tag = "x=$(REDIS_PASSWORD) $$5"
+    job = dry_run(kubeconfig, *FROM_CLAIM, "--no-wait", "--tag", tag)
     command = job["spec"]["template"]["spec"]["containers"][0]["command"]
     command[0] = str(Path(sys.executable).with_name(command[0]))
     for index in range(job["spec"]["completions"]):
+        variables = {"JOB_COMPLETION_INDEX": str(index), "REDIS_PASSWORD": "secret"}
         subprocess.run(
-            [
-                part.replace("$(JOB_COMPLETION_INDEX)", str(index)).replace(
-                    "/source", str(tmp_path / "claim")
-                )
-                for part in command
-            ],
+            [expanded(part, variables) for part in command],
+            cwd=tmp_path / "claim",
             env={**os.environ, "REDIS_URL": redis_url},
             check=True,
             capture_output=True,
@@ -141,7 +150,32 @@ def test_the_pods_commands_push_everything_between_them(
         entries = [fields for _, fields in redis.xrange(INGEST_STREAM)]
     batches = [queue_pb2.ImageBatch.FromString(fields[b"batch"]) for fields in entries]
     assert len(batches) == 3
-    assert sorted(image.filename for batch in batches for image in batch.images) == names
+    pushed = [image for batch in batches for image in batch.images]
+    assert sorted(image.filename for image in pushed) == names
+    assert {image.tags["x"] for image in pushed} == {"$(REDIS_PASSWORD) $$5"}
+
+
+def test_files_on_the_claim_are_named_by_their_path_on_it(kubeconfig: Path) -> None:
+    pod = dry_run(kubeconfig, "--claim", "images", "/gate/1.jpg", "list.txt", "--", "-odd")
+    (container,) = pod["spec"]["template"]["spec"]["containers"]
+    assert container["command"][2:5] == ["./gate/1.jpg", "./list.txt", "./-odd"]
+    assert container["workingDir"] == "/source"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--job", "--shard", "1/2", "s3://bucket/people"), "--shard"),
+        (("--workers", "4", "."), "--workers needs --job"),
+        (("--claim", "images", "."), "--claim needs --job"),
+    ],
+)
+def test_options_of_the_other_way_to_push_are_refused(
+    arguments: tuple[str, ...], says: str
+) -> None:
+    done = CliRunner().invoke(main, ["push", *arguments])
+    assert done.exit_code == 2
+    assert says in done.stderr
 
 
 @pytest.mark.parametrize("current", ["other", None])

@@ -1,17 +1,23 @@
 """What a person names to push: which files are meant, and what they are called."""
 
+import contextlib
 import io
 import json
 import os
+import tempfile
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passerby import Failure
+from passerby import Failure, Unavailable
 from passerby.sources import About, Found, InvalidSource, find, images
+from services.indexer.sources import Sources
+from tests.conftest import free_port
 
 NO_INPUT = io.BytesIO()
 
@@ -131,6 +137,65 @@ def test_a_url_is_listed_here_and_read_by_the_indexer(tmp_path: Path) -> None:
         ("a.png", None, (tmp_path / "a.png").as_uri()),
         ("b/2.JPG", None, (tmp_path / "b" / "2.JPG").as_uri()),
     ]
+
+
+def test_a_url_of_one_image_is_that_image(tmp_path: Path) -> None:
+    write(tmp_path, "a/1.jpg", "a/2.jpg")
+    (pushed,) = images([find(f"{tmp_path.as_uri()}/a/1.jpg", NO_INPUT)], About(), lambda _: None)
+    assert (pushed.filename, pushed.uri) == ("1.jpg", f"{tmp_path.as_uri()}/a/1.jpg")
+
+
+async def test_the_indexer_reads_by_url_the_very_file_that_was_named(tmp_path: Path) -> None:
+    names = ["50%20off.jpg", "50 off.jpg", "a#1.jpg", "b?2.jpg", "c::d.jpg", "é/名前.jpg"]
+    folder = tmp_path / "100%25 #1"
+    write(folder, *names)
+    source = find(f"file://{quote(str(folder))}", NO_INPUT)
+    assert sorted(source.names) == sorted(names)
+    indexer = Sources([str(tmp_path)], max_bytes=1000, timeout_s=5)
+    for image in images([source], About(), lambda _: None):
+        assert image.uri is not None
+        assert await indexer.read(image.uri) == image.filename.encode()
+
+
+def test_what_a_url_lists_is_in_a_lasting_order_and_goes_round_in_no_circles(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "b/2.jpg", "b/c/1.jpg", "a/9.jpg", "z.jpg")
+    (tmp_path / "a" / "up").symlink_to(tmp_path)
+    assert find(tmp_path.as_uri(), NO_INPUT).names == ["z.jpg", "a/9.jpg", "b/2.jpg", "b/c/1.jpg"]
+
+
+def test_a_server_that_is_away_may_be_back_later() -> None:
+    with pytest.raises(Unavailable, match="cannot be listed now"):
+        find(f"http://127.0.0.1:{free_port()}/people", NO_INPUT)
+
+
+@pytest.mark.parametrize("by", ["", "file://"])
+def test_a_folder_that_may_not_be_read_is_said_and_not_left_out(by: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        write(root, "locked/1.jpg", "open/2.jpg")
+        (root / "locked").chmod(0)
+        with as_nobody():
+            for source in (root, root / "locked"):
+                with pytest.raises(InvalidSource, match=r"locked.*images would be missing"):
+                    find(f"{by}{source}", NO_INPUT)
+            assert find(f"{by}{root}/open", NO_INPUT).names == ["2.jpg"]
+        (root / "locked").chmod(0o755)
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may read everything; other users are left as they are."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
 
 
 @pytest.mark.parametrize("url", ["nosuch://bucket/people", "file:///no/such/folder"])
