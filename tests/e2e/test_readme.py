@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from deploy.local.stack import REPOSITORY, Stack, variable
+from passerby.contract import INGEST_STREAM
 from tests.conftest import REDIS_CLI, wait_until
 from tests.e2e.conftest import make_stack
 
@@ -50,6 +52,9 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
         "INDEXER_ALLOWED_ROOTS": str(state / "srv"),
     }
     run_demo(stack, environment, state / "demo-output")
+    pushed_by_hand = state / "srv" / "images" / "gate" / "1.jpg"
+    pushed_by_hand.parent.mkdir(parents=True)
+    shutil.copy(next((state / "demo-people" / "imgs").rglob("*.jpg")), pushed_by_hand)
     make("up", environment)
     yield environment
     make("down", environment)
@@ -112,6 +117,11 @@ def test_a_command_of_the_readme_works(command: str, environment: dict[str, str]
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip()
     assert '"code":' not in done.stdout.replace(" ", ""), done.stdout
+    if " XADD " in command:
+        with Redis.from_url(environment["REDIS_URL"]) as redis:
+            wait_until(lambda: redis.xlen(INGEST_STREAM) == 0, "indexing what was pushed by hand")
+    if command == "passerby delete --gallery mine gate/1.jpg":
+        assert "Deleted 1 of 1" in done.stdout
 
 
 @pytest.mark.parametrize("block", PYTHON)

@@ -78,6 +78,9 @@ def test_images_that_are_refused_fail_the_index_step_with_the_reason(
 
 
 def test_images_that_are_gone_fail_search_and_delete(stack: Stack, client: Client) -> None:
+    there = selftest.steps(client, "pushed")
+    for step in ("push", "index", "delete"):
+        there[step]()
     steps = selftest.steps(client, "never-pushed")
     with pytest.raises(selftest.StepFailed, match="0 of 3 images were there to delete"):
         steps["delete"]()
