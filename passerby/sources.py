@@ -78,7 +78,7 @@ def images(
     for source in found:
         for name in source.names:
             # What stands for itself in a file's name may mean something in a URL.
-            below = quote(name) if source.root.startswith(_FILE_URL) else name
+            below = quote(os.fsencode(name)) if source.root.startswith(_FILE_URL) else name
             path = f"{source.root}/{below}" if source.root else name
             data = None
             if not source.remote:
@@ -145,14 +145,20 @@ def _listing(source: str) -> Iterator[None]:
         raise Unavailable(f"{source}: cannot be listed now ({error})") from error
 
 
-def _fail(error: OSError) -> None:
-    raise error
+def _is_meant(folder: str) -> bool:
+    """Not what is hidden, nor what a file system keeps at its root for itself."""
+    return not folder.startswith(".") and folder != "lost+found"
 
 
 def _walk(folder: Path) -> Iterator[str]:
-    """Folders that are links are not entered, as they may lead back; hidden ones are not meant."""
-    for directory, folders, files in os.walk(folder, onerror=_fail):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    """Folders that are links are not entered, as they may lead back."""
+
+    def fail(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # else it was deleted meanwhile
+            raise error
+
+    for directory, folders, files in os.walk(folder, onerror=fail):
+        folders[:] = sorted(filter(_is_meant, folders))
         below = Path(directory).relative_to(folder)
         for name in sorted(files):
             if _is_image(name):
@@ -186,7 +192,7 @@ def _remote(url: str) -> tuple[str, Iterator[str]]:
     # A listing that is kept would grow to all of the bucket.
     files, path = url_to_fs(url, use_listings_cache=False)
     folder, _, name = path.rpartition("/")
-    if _is_image(name):
+    if _is_image(name) and not files.isdir(path):
         path, names = folder, iter([name])
     else:
         names = (str(PurePosixPath(file).relative_to(path)) for file in _below(files, path))
@@ -201,9 +207,11 @@ def _below(files: Any, folder: str) -> Iterator[str]:
         name = str(entry["name"])
         if entry["type"] == "directory":
             # Some list a folder within itself; one that is a link may lead back.
-            if name.rstrip("/") != folder.rstrip("/") and not entry.get("islink"):
+            itself, link = name.rstrip("/") == folder.rstrip("/"), entry.get("islink")
+            if not itself and not link and _is_meant(PurePosixPath(name).name):
                 folders.append(name)
         elif _is_image(PurePosixPath(name).name):
             yield name
     for name in folders:
-        yield from _below(files, name)
+        with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
+            yield from _below(files, name)

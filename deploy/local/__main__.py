@@ -30,10 +30,10 @@ def up(stack: Stack) -> None:
 
 def demo(stack: Stack) -> None:
     """Everything, with a gallery in it and a first search; stops the stack at the end."""
+    stack.refuse_other_ports()
     # However it is ended, in the background or by its closed terminal: nothing stays behind.
     for number in ENDINGS:
         signal.signal(number, signal.default_int_handler)
-    stack.refuse_other_ports()
     print("Starting Redis, Milvus, embedder, indexer and query ...")
     try:
         stack.up()

@@ -25,7 +25,7 @@ STOP_TIMEOUT_S = 40
 
 
 # Into the file that is named first; then it becomes the program.
-WRITE_PID = 'echo $$ > "$0"; exec "$@"'
+WRITE_PID = 'echo $$ > "$0" && exec "$@"'
 
 
 class StackError(Exception):
@@ -155,7 +155,8 @@ class Stack:
             return False
         with self.lock(program).open() as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Shared, or two who ask at once would take each other for the program.
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return True
             return False
@@ -166,7 +167,9 @@ class Stack:
             (self.state / folder).mkdir(parents=True, exist_ok=True)
         self.refuse_other_ports()
         missing = [program for program in self.programs if not self.running(program)]
-        self._ports_file.write_text(json.dumps(asdict(self.ports)))
+        written = self._ports_file.with_suffix(f".{os.getpid()}")
+        written.write_text(json.dumps(asdict(self.ports)))
+        written.replace(self._ports_file)
         for program in missing:
             for name in program.ports:
                 if _connects(getattr(self.ports, name)):
@@ -187,7 +190,10 @@ class Stack:
         """Raises StackError if programs of this stack run that were given other ports."""
         if not any(self.running(program) for program in self.programs):
             return
-        there = json.loads(self._ports_file.read_text())
+        try:
+            there = json.loads(self._ports_file.read_text())
+        except FileNotFoundError:  # started by a version that did not write it
+            return
         if there != asdict(self.ports):
             ports = ", ".join(f"{variable(name)}={port}" for name, port in there.items())
             raise StackError(
@@ -196,8 +202,9 @@ class Stack:
             )
 
     def _start(self, program: Program) -> None:
-        with self.lock(program).open("w") as lock, self.log(program).open("ab") as log:
+        with self.lock(program).open("a") as lock, self.log(program).open("ab") as log:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            lock.truncate(0)
             self._reap(program.name)
             # It writes its own number, so that whoever is stopped here leaves no unknown program.
             self._children[program.name] = subprocess.Popen(
@@ -231,9 +238,14 @@ class Stack:
 
     def _pid(self, program: Program) -> int | None:
         """None if it does not run."""
+        deadline = time.monotonic() + STOP_TIMEOUT_S
         while self.running(program):
             if text := self.lock(program).read_text():
                 return int(text)
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"{program.name} runs, but {self.lock(program)} does not say as what"
+                )
             time.sleep(0.01)  # it has just been started
         return None
 

@@ -4,8 +4,9 @@ import contextlib
 import io
 import json
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passerby import Failure, Unavailable
+from passerby import Failure, Unavailable, sources
 from passerby.sources import About, Found, InvalidSource, find, images
 from services.indexer.sources import Sources
 from tests.conftest import free_port
@@ -112,9 +113,10 @@ def test_an_unreadable_file_is_named_and_the_rest_goes_on(tmp_path: Path) -> Non
     assert "No such file" in refused[0].reason
 
 
-def test_a_name_that_is_no_text_is_found_and_refused_later(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by", ["", "file://"])
+def test_a_name_that_is_no_text_is_found_and_refused_later(tmp_path: Path, by: str) -> None:
     (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg"))).write_bytes(b"x")
-    (image,) = images([find(str(tmp_path), NO_INPUT)], About(), lambda _: None)
+    (image,) = images([find(f"{by}{tmp_path}", NO_INPUT)], About(), lambda _: None)
     with pytest.raises(ValueError, match="surrogate"):
         image.message()
 
@@ -140,7 +142,8 @@ def test_a_url_is_listed_here_and_read_by_the_indexer(tmp_path: Path) -> None:
 
 
 def test_a_url_of_one_image_is_that_image(tmp_path: Path) -> None:
-    write(tmp_path, "a/1.jpg", "a/2.jpg")
+    write(tmp_path, "a/1.jpg", "a/2.jpg", "album.jpg/3.jpg")
+    assert find(f"{tmp_path.as_uri()}/album.jpg", NO_INPUT).names == ["3.jpg"]
     (pushed,) = images([find(f"{tmp_path.as_uri()}/a/1.jpg", NO_INPUT)], About(), lambda _: None)
     assert (pushed.filename, pushed.uri) == ("1.jpg", f"{tmp_path.as_uri()}/a/1.jpg")
 
@@ -175,14 +178,31 @@ def test_a_folder_that_may_not_be_read_is_said_and_not_left_out(by: str) -> None
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         root.chmod(0o755)
-        write(root, "locked/1.jpg", "open/2.jpg")
+        write(root, "locked/1.jpg", "open/2.jpg", "open/lost+found/3.jpg")
         (root / "locked").chmod(0)
+        (root / "open" / "lost+found").chmod(0)  # at the root of many disks, and root's alone
         with as_nobody():
             for source in (root, root / "locked"):
                 with pytest.raises(InvalidSource, match=r"locked.*images would be missing"):
                     find(f"{by}{source}", NO_INPUT)
             assert find(f"{by}{root}/open", NO_INPUT).names == ["2.jpg"]
         (root / "locked").chmod(0o755)
+        (root / "open" / "lost+found").chmod(0o755)
+
+
+@pytest.mark.parametrize("by", ["", "file://"])
+def test_a_folder_that_is_deleted_meanwhile_is_passed_over(
+    tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "a/1.jpg", "b/2.jpg", "c/3.jpg")
+    listed = sources.chain
+
+    def delete_then_chain(*parts: Iterable[str]) -> Iterator[str]:
+        shutil.rmtree(tmp_path / "b")  # after the first name, before the others
+        return listed(*parts)
+
+    monkeypatch.setattr(sources, "chain", delete_then_chain)
+    assert find(f"{by}{tmp_path}", NO_INPUT).names == ["a/1.jpg", "c/3.jpg"]
 
 
 @contextlib.contextmanager
