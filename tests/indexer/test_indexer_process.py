@@ -106,7 +106,7 @@ def test_started_alone_it_says_what_is_missing_and_works_once_it_is_there(
         ("INDEXER_ALLOWED_ROOTS", "nonsense://images", "nonsense"),
         ("INDEXER_BATCH_IMAGES", "0", "greater than or equal to 1"),
         ("REDIS_URL", "localhost:6379", "redis://, rediss:// or unix://"),
-        ("REDIS_URL", "redis://localhost:port", "Port could not be cast"),
+        ("REDIS_URL", "redis://localhost:port", "its port is no number"),
         ("MILVUS_INDEX_PARAMS", "{M: 16}", "property name enclosed in double quotes"),
     ],
 )
