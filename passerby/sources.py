@@ -130,14 +130,16 @@ def _is_image(name: str) -> bool:
 
 @contextlib.contextmanager
 def _listing(source: str) -> Iterator[None]:
+    """Tells what is wrong with the source from what may pass."""
     try:
         yield
     except PasserbyError:
         raise
-    except (ImportError, ValueError, FileNotFoundError, NotADirectoryError) as error:
-        hint = ": pip install 'passerby[s3]'" if isinstance(error, ImportError) else ""
-        raise InvalidSource(f"{source}: cannot be listed ({error}){hint}") from error
-    except PermissionError as error:
+    except ImportError as error:
+        raise InvalidSource(
+            f"{source}: cannot be listed ({error}): pip install 'passerby[s3]'"
+        ) from error
+    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise InvalidSource(
             f"{source}: cannot be listed ({error}); nothing was pushed, as images would be missing"
         ) from error

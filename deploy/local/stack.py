@@ -244,7 +244,7 @@ class Stack:
                 return int(text)
             if time.monotonic() > deadline:
                 raise StackError(
-                    f"{program.name} runs, but {self.lock(program)} does not say as what"
+                    f"{program.name} runs, but its process number is not in {self.lock(program)}"
                 )
             time.sleep(0.01)  # it has just been started
         return None

@@ -50,7 +50,7 @@ def choose_precision(wanted: str, device: torch.device, image_width: int) -> tor
     is wrong in bfloat16 is computed in float32, whatever is wanted.
     """
     narrow = image_width < LEAST_WIDTH_FOR_AMX
-    if narrow and device.type == "cpu" and torch.cpu._is_amx_tile_supported():  # noqa: SLF001
+    if narrow and device.type == "cpu" and torch.cpu._is_amx_tile_supported():  # noqa: SLF001 - as below
         return torch.float32
     if wanted != "auto":
         return torch.float32 if wanted == "float32" else torch.bfloat16

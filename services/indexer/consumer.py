@@ -92,13 +92,12 @@ class Consumer:
                         inherited = False
                         pass_at = time.monotonic() + self._takeover_s / 3
                     await self._free_slot()
-                if passing and inherited and not self._postponed:
-                    # What was pushed again since then shall be written after it.
-                    if len(self._taken_over) >= most:
-                        await asyncio.wait(self._taken_over, return_when=asyncio.FIRST_COMPLETED)
-                    continue
-                new = await self._stream.read(self._count, None if passing else _BLOCK_MS)
-                if new:
+                # What was pushed again meanwhile is written after what an earlier life left, unless
+                # that waits for a storage.
+                in_order = passing and inherited and not self._postponed
+                if not in_order and (
+                    new := await self._stream.read(self._count, None if passing else _BLOCK_MS)
+                ):
                     self._start([read_entry(id_, fields, 1) for id_, fields in new])
                 elif passing and len(self._taken_over) >= most:
                     await asyncio.wait(
