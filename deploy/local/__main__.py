@@ -12,7 +12,7 @@ import grpc
 from deploy.local.stack import REPOSITORY, Ports, Stack, StackError
 from passerby import Client
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
-from services.embedder.training.synthetic import generate
+from training.synthetic import generate
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEMO_GALLERY = "demo"

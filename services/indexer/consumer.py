@@ -10,8 +10,8 @@ from redis.exceptions import ResponseError
 
 from services.indexer.entries import Entry, read_entry
 from services.indexer.metrics import POSTPONED, QUEUE_ENTRIES, QUEUE_PENDING
-from services.indexer.patience import patiently
 from services.indexer.pipeline import Pipeline
+from services.indexer.retry import patiently
 from services.indexer.settings import IndexerSettings
 from services.indexer.stream import Pending, Stream, lost_group
 from services.runtime.errors import Unavailable

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
-from services.indexer.patience import patiently
+from services.indexer.retry import patiently
 from services.runtime.errors import Overloaded, Unavailable, WrongModel
 
 # The embedder makes device-sized batches of all requests that wait; small ones share the work of

@@ -15,7 +15,7 @@ from services.gallery.vectors import Row, Vectors
 from services.indexer.embedding import Embedder, EmbedderFailed, Embedding, Unreadable
 from services.indexer.entries import Entry, Refused, shown
 from services.indexer.metrics import IMAGES, STAGE_SECONDS
-from services.indexer.patience import patiently
+from services.indexer.retry import patiently
 from services.indexer.sources import Sources
 from services.runtime.errors import Unavailable, WrongModel
 

@@ -21,10 +21,10 @@ from deploy.local.stack import REPOSITORY
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.dcpl.model_directory import load_model
 from services.embedder.images import decode
-from services.embedder.training.augment import normalise
-from services.embedder.training.synthetic import generate
 from services.runtime.grpc_client import connect
 from tests.conftest import free_port
+from training.data.augment import normalise
+from training.synthetic import generate
 
 MODEL = REPOSITORY / "models" / "demo"
 IMAGES = 512

@@ -14,9 +14,9 @@ from passerby import Client
 from passerby.contract import INGEST_STREAM
 from services.embedder.dcpl.model_directory import load_model
 from services.embedder.images import decode
-from services.embedder.training.augment import normalise
-from services.embedder.training.synthetic import generate
 from tests.e2e.conftest import enqueue, make_stack
+from training.data.augment import normalise
+from training.synthetic import generate
 
 IMAGES = 2000
 SINGLES = 30

@@ -18,11 +18,11 @@ import torch
 
 from services.embedder.dcpl.network import Dcpl
 from services.embedder.dcpl.vocabulary import Vocabulary
-from services.embedder.training.augment import normalise
-from services.embedder.training.batches import Batch, TrainingImages, batches
-from services.embedder.training.learner import Learner, Place
-from services.embedder.training.objective import Objective
-from services.embedder.training.recipe import PAPER, RECOMMENDED, Recipe
+from training.data.augment import normalise
+from training.data.batches import Batch, TrainingImages, batches
+from training.learner import Learner, Place
+from training.objective import Objective
+from training.recipe import PAPER, RECOMMENDED, Recipe
 
 IDENTITIES = 11_003
 PLACE = Place(torch.device("cuda" if torch.cuda.is_available() else "cpu"))

@@ -16,8 +16,8 @@ from deploy.local.stack import REPOSITORY, Ports, Stack
 from passerby import Client
 from passerby.contract import CONSUMER_GROUP, DEAD_LETTERS_STREAM, INGEST_STREAM
 from passerby.v1 import queue_pb2
-from services.embedder.training.synthetic import generate
 from tests.conftest import free_port, wait_until
+from training.synthetic import generate
 
 # A seed of its own: nobody here was seen in training.
 SEED = 977

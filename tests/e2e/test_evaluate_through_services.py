@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from deploy.local.stack import REPOSITORY, Stack
-from services.embedder.training.__main__ import main
 from tests.e2e.conftest import People, passerby
+from training.__main__ import main
 
 IMAGES = 160
 

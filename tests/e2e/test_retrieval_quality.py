@@ -9,11 +9,11 @@ import torch
 from deploy.local.stack import REPOSITORY, Stack
 from passerby import Client
 from services.embedder.dcpl.model_directory import load_model
-from services.embedder.training.datasets import read_dataset
-from services.embedder.training.evaluate import embed_split
-from services.embedder.training.metrics import rank_queries
-from services.embedder.training.pixels import decoded
 from tests.e2e.conftest import People
+from training.data.datasets import read_dataset
+from training.data.pixels import decoded
+from training.evaluation.evaluate import embed_split
+from training.evaluation.metrics import rank_queries
 
 TOP = 12
 

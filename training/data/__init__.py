@@ -1,0 +1,1 @@
+"""Data sets: read, checked, decoded, augmented, in batches."""
