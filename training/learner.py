@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from services.embedder.dcpl.network import Dcpl
-from services.embedder.encoder import choose_precision
+from services.embedder.dcpl.precision import choose_precision
 from training.data.augment import normalise
 from training.data.batches import Batch
 from training.fast.cuda_graphs import replay

@@ -17,11 +17,6 @@ Pixels = NDArray[np.uint8]
 Vectors = NDArray[np.float32]
 
 
-# oneDNN's bfloat16 convolutions for Intel's AMX, as of PyTorch 2.14, give arbitrary numbers where a
-# stride leaves a single column. Towers halve the width five times.
-LEAST_WIDTH_FOR_AMX = 64
-
-
 class NoSuchDevice(Exception):
     """The operator's fault: the device that was asked for is not there; says what to change."""
 
@@ -41,24 +36,6 @@ def choose_device(wanted: str) -> torch.device:
             f"take auto or cpu, or give the process a GPU and its driver"
         )
     return torch.device("cuda", number)
-
-
-def choose_precision(wanted: str, device: torch.device, image_width: int) -> torch.dtype:
-    """auto, float32 or bfloat16 -> the type to compute in, for images of that width in pixels.
-
-    auto is bfloat16 where the hardware multiplies in it (elsewhere it is emulated and slow). What
-    is wrong in bfloat16 is computed in float32, whatever is wanted.
-    """
-    narrow = image_width < LEAST_WIDTH_FOR_AMX
-    if narrow and device.type == "cpu" and torch.cpu._is_amx_tile_supported():  # noqa: SLF001 - as below
-        return torch.float32
-    if wanted != "auto":
-        return torch.float32 if wanted == "float32" else torch.bfloat16
-    if device.type == "cuda":
-        native = torch.cuda.get_device_capability(device) >= (8, 0)
-    else:
-        native = torch.cpu._is_avx512_bf16_supported()  # noqa: SLF001 - torch 2.11 has no other
-    return torch.bfloat16 if native else torch.float32
 
 
 class Encoder:

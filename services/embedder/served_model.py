@@ -14,8 +14,9 @@ from passerby.contract import MAX_CAPTION_CHARACTERS
 from passerby.v1 import embedder_pb2
 from services.embedder.batcher import Batcher, Device
 from services.embedder.dcpl.model_directory import ModelCard, load_model
+from services.embedder.dcpl.precision import choose_precision
 from services.embedder.dcpl.vocabulary import Vocabulary, tokenise
-from services.embedder.encoder import Encoder, Pixels, choose_precision
+from services.embedder.encoder import Encoder, Pixels
 from services.embedder.images import InvalidImage, decode
 
 # On a CPU larger batches fall out of the cache and are slower; a GPU wants them large.

@@ -6,8 +6,7 @@ from typing import TypeVar
 
 import fsspec
 
-from services.runtime.errors import Unavailable
-from services.runtime.health import first_line
+from services.runtime.errors import Unavailable, first_line
 
 T = TypeVar("T")
 

@@ -9,8 +9,7 @@ from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 from pymilvus.exceptions import DataNotMatchException, ParamError
 
 from services.gallery.filters import both, id_range, ids_in
-from services.runtime.errors import NotFound, ServiceError, Unavailable
-from services.runtime.health import first_line
+from services.runtime.errors import NotFound, ServiceError, Unavailable, first_line
 
 # Ids that are asked for at once.
 PAGE = 10_000

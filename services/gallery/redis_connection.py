@@ -20,8 +20,7 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from services.runtime.errors import Unavailable
-from services.runtime.health import first_line
+from services.runtime.errors import Unavailable, first_line
 
 # A failover ends commands that block (UNBLOCKED), a full disk (MISCONF) or too few replicas
 # (NOREPLICAS) forbid writing; scripts say so within their own error, and READONLY as well.

@@ -11,11 +11,10 @@ from redis.exceptions import ResponseError
 from services.indexer.entries import Entry, read_entry
 from services.indexer.metrics import POSTPONED, QUEUE_ENTRIES, QUEUE_PENDING
 from services.indexer.pipeline import Pipeline
-from services.indexer.retry import patiently
+from services.indexer.retry import retry_until_available
 from services.indexer.settings import IndexerSettings
 from services.indexer.stream import Pending, Stream, lost_group
-from services.runtime.errors import Unavailable
-from services.runtime.health import first_line
+from services.runtime.errors import Unavailable, first_line
 
 log = structlog.get_logger()
 
@@ -111,7 +110,7 @@ class Consumer:
                 if not lost_group(error):
                     raise
                 log.info("making_group", reason=first_line(error))
-                await patiently(self._stream.make_group)
+                await retry_until_available(self._stream.make_group)
 
     async def _free_slot(self) -> None:
         while len(self._tasks) >= self._in_flight:
@@ -203,7 +202,7 @@ class Consumer:
 
         try:
             finished = await self._pipeline.index(entries, turn)
-            await patiently(lambda: self._stream.finish(finished))
+            await retry_until_available(lambda: self._stream.finish(finished))
         except Exception as error:
             if len(entries) == 1:
                 log.exception("entry_failed", entry=entries[0].id.decode())
@@ -220,7 +219,7 @@ class Consumer:
             postponed = [entry for entry in entries if entry.id not in ended]
             POSTPONED.inc(len(postponed))
             self._postponed |= bool(postponed)
-            await patiently(lambda: self._stream.postpone(postponed))
+            await retry_until_available(lambda: self._stream.postpone(postponed))
 
     async def _set_aside(self, entry: Entry, reason: str) -> None:
         """Leaves a failed entry for another delivery. It is blamed, in that the delivery counts,
@@ -228,7 +227,7 @@ class Consumer:
         blamed = entry.id in self._failures and self._failures[entry.id][1] < self._successes
         self._failures[entry.id] = reason, self._successes
         if not blamed:
-            await patiently(lambda: self._stream.postpone([entry]))
+            await retry_until_available(lambda: self._stream.postpone([entry]))
 
     async def _keep(self) -> None:
         """Tells the group that what is in hand is worked on, and the metrics how much there is."""

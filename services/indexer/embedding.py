@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
-from services.indexer.retry import patiently
+from services.indexer.retry import retry_until_available
 from services.runtime.errors import Overloaded, Unavailable, WrongModel
 
 # The embedder makes device-sized batches of all requests that wait; small ones share the work of
@@ -90,7 +90,7 @@ class Embedder:
             request = embedder_pb2.EmbedImagesRequest(images=images, model=version)
             for asked in range(1, _REPLICAS_ASKED + 1):
                 try:
-                    answer = await patiently(lambda: attempt(request))
+                    answer = await retry_until_available(lambda: attempt(request))
                     break
                 except WrongModel:
                     if asked == _REPLICAS_ASKED:

@@ -17,7 +17,7 @@ from passerby.contract import (
 from passerby.v1.queue_pb2 import Image, ImageBatch
 from services.gallery.filters import stored_key
 from services.gallery.model_versions import MAX_CAMERA_BYTES, MAX_TAGS_BYTES
-from services.runtime.health import first_line
+from services.runtime.errors import first_line
 
 # From the year 1 to 9999, all that a Timestamp may be.
 _SECONDS = range(-62_135_596_800, 253_402_300_800)

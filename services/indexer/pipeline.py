@@ -15,7 +15,7 @@ from services.gallery.vectors import Row, Vectors
 from services.indexer.embedding import Embedder, EmbedderFailed, Embedding, Unreadable
 from services.indexer.entries import Entry, Refused, shown
 from services.indexer.metrics import IMAGES, STAGE_SECONDS
-from services.indexer.retry import patiently
+from services.indexer.retry import retry_until_available
 from services.indexer.sources import Sources
 from services.runtime.errors import Unavailable, WrongModel
 
@@ -158,14 +158,17 @@ class Pipeline:
         """Names, then image bytes, then vectors: a hit always has its name and its image."""
         filenames = [item.image.filename for item in items]
         with STAGE_SECONDS.labels("names").time():
-            ids = await patiently(lambda: self._names.claim(gallery, filenames))
+            ids = await retry_until_available(lambda: self._names.claim(gallery, filenames))
         before: list[int | None] = []
         while ids != before:
             named = {id_: item for id_, item in zip(ids, items, strict=True) if id_ is not None}
             await self._store(gallery, named)
             # A deletion at the same time may have taken a name just before the vector came.
             with STAGE_SECONDS.labels("names").time():
-                before, ids = ids, await patiently(lambda: self._names.claim(gallery, filenames))
+                before, ids = (
+                    ids,
+                    await retry_until_available(lambda: self._names.claim(gallery, filenames)),
+                )
         for id_, item in zip(ids, items, strict=True):
             if id_ is None:
                 item.refuse("all ids that this name may have are taken; rename the image")
@@ -175,7 +178,7 @@ class Pipeline:
         if self._images is not None:
             images, kept = self._images, {id_: item.data for id_, item in named.items()}
             with STAGE_SECONDS.labels("images").time():
-                await patiently(lambda: images.put(gallery, kept))
+                await retry_until_available(lambda: images.put(gallery, kept))
         versions: defaultdict[str, list[Row]] = defaultdict(list)
         for id_, item in named.items():
             if item.embedding:
@@ -193,7 +196,9 @@ class Pipeline:
         Those that it has already keep their vectors, or embedding a whole gallery anew for another
         model would cost twice.
         """
-        ids = await patiently(lambda: self._vectors.lacking(gallery, serving, list(named)))
+        ids = await retry_until_available(
+            lambda: self._vectors.lacking(gallery, serving, list(named))
+        )
         if not ids:
             return
         try:
@@ -216,7 +221,7 @@ class Pipeline:
         self, gallery: str, version: str, rows: list[Row], *, switch: bool = True
     ) -> str:
         with STAGE_SECONDS.labels("vectors").time():
-            return await patiently(
+            return await retry_until_available(
                 lambda: self._vectors.upsert(gallery, version, rows, switch=switch)
             )
 

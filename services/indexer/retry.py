@@ -21,7 +21,7 @@ _FIRST_WARNING_S = 5.0
 _WARNING_EVERY_S = 30.0
 
 
-async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+async def retry_until_available(attempt: Callable[[], Awaitable[T]]) -> T:
     """Repeats the attempt while what it needs is away or full; other errors are its own."""
     delay_s = _FIRST_DELAY_S
     started = time.monotonic()

@@ -13,8 +13,7 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 
 from services.indexer.entries import Refused
-from services.runtime.errors import Unavailable
-from services.runtime.health import first_line
+from services.runtime.errors import Unavailable, first_line
 
 READS_AT_ONCE = 16
 _NO_SUCH_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)

@@ -50,3 +50,9 @@ HTTP_STATUS = {
     StatusCode.DEADLINE_EXCEEDED: HTTPStatus.GATEWAY_TIMEOUT,
     StatusCode.INTERNAL: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+
+
+def first_line(error: BaseException) -> str:
+    """The error in one line, with its type where it has no text."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]

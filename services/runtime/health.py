@@ -9,6 +9,8 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1._async import HealthServicer
 from prometheus_client import Gauge
 
+from services.runtime.errors import first_line
+
 log = structlog.get_logger()
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -89,9 +91,3 @@ class Health:
                 said = now
                 log.warning("still_waiting", dependency=dependency, reason=problem)
             await asyncio.sleep(interval_s)
-
-
-def first_line(error: BaseException) -> str:
-    """The error in one line, with its type where it has no text."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]

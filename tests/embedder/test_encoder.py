@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from services.embedder.dcpl.network import IMAGE_TOWERS
-from services.embedder.encoder import Encoder, NoSuchDevice, choose_device, choose_precision
+from services.embedder.dcpl.precision import choose_precision
+from services.embedder.encoder import Encoder, NoSuchDevice, choose_device
 from tests.embedder.conftest import Bare, random_network, random_pixels
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from services.gallery import milvus_connection
 from services.gallery import vectors as module
 from services.gallery.vectors import Match, Row, Vectors
-from services.indexer.retry import patiently
+from services.indexer.retry import retry_until_available
 from services.runtime.errors import NotFound, Unavailable
 from tests.conftest import free_port, milvus_client, milvus_running
 
@@ -197,7 +197,7 @@ async def test_a_milvus_that_is_away_is_unavailable_in_time_and_found_again(tmp_
     with pytest.raises(Unavailable, match=str(port)):
         await vectors.ping()
     with milvus_running(tmp_path / "milvus", port):
-        await patiently(lambda: vectors.upsert("people", "v1", rows(range(3))))
+        await retry_until_available(lambda: vectors.upsert("people", "v1", rows(range(3))))
     for call in (
         vectors.ping(),
         vectors.upsert("people", "v1", rows(range(3))),
@@ -208,7 +208,7 @@ async def test_a_milvus_that_is_away_is_unavailable_in_time_and_found_again(tmp_
             await call
     with milvus_running(tmp_path / "milvus", port):
         # Read before anything is written: who restarts keeps no collection in memory.
-        found = await patiently(lambda: vectors.search("people", direction(1), top_k=1))
+        found = await retry_until_available(lambda: vectors.search("people", direction(1), top_k=1))
         assert found[0].id == 1
         await vectors.upsert("people", "v1", rows(range(4)))
         assert await vectors.count("people") == 4

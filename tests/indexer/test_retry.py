@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from services.indexer import retry
-from services.indexer.retry import patiently
+from services.indexer.retry import retry_until_available
 from services.runtime.errors import Unavailable
 
 
@@ -22,7 +22,7 @@ async def warnings(monkeypatch: pytest.MonkeyPatch, away_s: float) -> list[str]:
             raise Unavailable("Milvus is away")
 
     with capture_logs() as logs:
-        await patiently(attempt)
+        await retry_until_available(attempt)
     said = [entry for entry in logs if entry["log_level"] == "warning"]
     assert all(entry["event"] == "still_waiting" for entry in said)
     return [entry["reason"] for entry in said]
