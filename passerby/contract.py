@@ -1,6 +1,11 @@
-"""What the contract fixes beyond the messages: names in Redis, the gallery rule, limits."""
+"""What the contract fixes beyond the messages: keys and fields in Redis, gallery names, limits."""
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 INGEST_STREAM = "passerby:ingest"
 CONSUMER_GROUP = "indexer"
@@ -20,3 +25,61 @@ DEFAULT_TOP_K = 12
 MAX_TOP_K = 1000
 # Milvus answers no window past this one.
 MAX_WINDOW = 16_384
+
+# A Timestamp is a time of the years 1 to 9999; a binary message can carry numbers beyond them.
+TIMESTAMP_SECONDS = range(-62_135_596_800, 253_402_300_800)
+TIMESTAMP_NANOS = range(1_000_000_000)
+
+
+def is_valid_timestamp(time: Timestamp) -> bool:
+    """Whether it is a time of the years 1 to 9999, as its type demands."""
+    return time.seconds in TIMESTAMP_SECONDS and time.nanos in TIMESTAMP_NANOS
+
+
+@dataclass(frozen=True)
+class DeadLetterEntry:
+    """An entry of DEAD_LETTERS_STREAM: what was rejected, why, and what to push again."""
+
+    reason: str
+    gallery: str
+    filename: str
+    """Empty if the whole entry was rejected."""
+    entry_id: bytes
+    """The id that the entry had on INGEST_STREAM."""
+    deliveries: int
+    """How often the entry was delivered; at least 1."""
+    retry_fields: Mapping[bytes, bytes]
+    """The entry to add to INGEST_STREAM once the cause is mended."""
+
+    def to_fields(self) -> dict[bytes, bytes]:
+        return {
+            b"reason": self.reason.encode(),
+            b"gallery": self.gallery.encode(),
+            b"filename": self.filename.encode(),
+            b"entry_id": self.entry_id,
+            b"deliveries": str(self.deliveries).encode(),
+            **{_RETRY_PREFIX + name: value for name, value in self.retry_fields.items()},
+        }
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[bytes, bytes]) -> Self:
+        """Fields that are missing, as in an entry written by hand, are empty or 0."""
+
+        def text(name: bytes) -> str:
+            return fields.get(name, b"").decode(errors="replace")
+
+        return cls(
+            reason=text(b"reason"),
+            gallery=text(b"gallery"),
+            filename=text(b"filename"),
+            entry_id=fields.get(b"entry_id", b""),
+            deliveries=int(fields.get(b"deliveries", b"0")),
+            retry_fields={
+                name.removeprefix(_RETRY_PREFIX): value
+                for name, value in fields.items()
+                if name.startswith(_RETRY_PREFIX)
+            },
+        )
+
+
+_RETRY_PREFIX = b"entry."

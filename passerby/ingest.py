@@ -21,6 +21,7 @@ from passerby.contract import (
     GALLERY_NAME,
     GALLERY_RULE,
     INGEST_STREAM,
+    DeadLetterEntry,
 )
 from passerby.errors import PasserbyError, Refused, Unavailable
 from passerby.values import DeadLetter, Failure, Image, Progress
@@ -29,7 +30,6 @@ from passerby.values import DeadLetter, Failure, Image, Progress
 MAX_PENDING_ENTRIES = 64
 POLL_S = 0.05
 PAGE = 100
-_STORED = b"entry."
 
 # A letter is counted as long as it is kept; both change together or not at all.
 _REMOVE_LETTER = """
@@ -106,10 +106,10 @@ class IngestQueue:
     def retry_dead_letters(self, gallery: str | None = None) -> int:
         """Puts them on the queue again; returns how many."""
         count = 0
-        for letter, entry in self._letters(gallery):
+        for letter, retry_fields in self._letters(gallery):
             with self._errors():
-                if entry:
-                    self._redis.xadd(INGEST_STREAM, entry)
+                if retry_fields:
+                    self._redis.xadd(INGEST_STREAM, retry_fields)
                     # In this order: whoever is cut off in between pushes it twice, which is safe.
                     count += self._remove(letter)
         return count
@@ -132,9 +132,9 @@ class IngestQueue:
             with self._errors():
                 page = _letters_page(self._redis, start, end)
             for letter_id, fields in page:
-                letter = _letter(letter_id, fields)
-                if gallery is None or letter.gallery == gallery:
-                    yield letter, _stored_entry(fields)
+                stored = DeadLetterEntry.from_fields(fields)
+                if gallery is None or stored.gallery == gallery:
+                    yield _letter(letter_id, stored), dict(stored.retry_fields)
             if len(page) < PAGE:
                 return
             start = b"(" + page[-1][0]
@@ -162,7 +162,7 @@ class _Push:
         self._seen: object = None
         self.unfinished: dict[bytes, int] = {}
         """Entry -> its images."""
-        self._refused: dict[tuple[bytes, bytes], int] = {}
+        self._refused: dict[tuple[bytes, str], int] = {}
         """(entry, filename) -> images; by name, as a redelivered entry is refused twice."""
         self._letters_from = b"-"
         self._entries: dict[bytes, int] = {}
@@ -241,10 +241,11 @@ class _Push:
         while True:
             page = _letters_page(self._redis, self._letters_from)
             for letter_id, fields in page:
-                entry, filename = fields.get(b"entry_id", b""), fields.get(b"filename", b"")
+                letter = DeadLetterEntry.from_fields(fields)
+                entry, filename = letter.entry_id, letter.filename
                 if entry in self._entries and (entry, filename) not in self._refused:
                     self._refused[entry, filename] = 1 if filename else self._entries[entry]
-                    self.failures.append(_failure(fields))
+                    self.failures.append(Failure(filename, letter.reason))
                 self._letters_from = b"(" + letter_id
             if len(page) < PAGE:
                 return
@@ -264,31 +265,15 @@ def _order(entry: bytes) -> tuple[int, int]:
     return int(milliseconds), int(number)
 
 
-def _failure(fields: dict[bytes, bytes]) -> Failure:
-    return Failure(_text(fields, b"filename"), _text(fields, b"reason"))
-
-
-def _letter(letter_id: bytes, fields: dict[bytes, bytes]) -> DeadLetter:
+def _letter(letter_id: bytes, stored: DeadLetterEntry) -> DeadLetter:
     return DeadLetter(
         id=letter_id.decode(),
-        gallery=_text(fields, b"gallery"),
-        filename=_text(fields, b"filename"),
-        reason=_text(fields, b"reason"),
-        entry_id=_text(fields, b"entry_id"),
-        deliveries=int(fields.get(b"deliveries", b"0")),
+        gallery=stored.gallery,
+        filename=stored.filename,
+        reason=stored.reason,
+        entry_id=stored.entry_id.decode(errors="replace"),
+        deliveries=stored.deliveries,
     )
-
-
-def _stored_entry(fields: dict[bytes, bytes]) -> dict[Any, Any]:
-    return {
-        name.removeprefix(_STORED): value
-        for name, value in fields.items()
-        if name.startswith(_STORED)
-    }
-
-
-def _text(fields: dict[bytes, bytes], name: bytes) -> str:
-    return fields.get(name, b"").decode(errors="replace")
 
 
 def _without_password(url: str) -> str:

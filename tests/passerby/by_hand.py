@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import ResponseError
@@ -12,6 +13,7 @@ from passerby.contract import (
     DEAD_LETTER_COUNTS,
     DEAD_LETTERS_STREAM,
     INGEST_STREAM,
+    DeadLetterEntry,
 )
 from passerby.v1 import queue_pb2
 
@@ -21,15 +23,8 @@ BROKEN = b"broken"
 def put_aside(
     redis: Redis, entry: bytes, fields: dict[bytes, bytes], gallery: str, filename: str
 ) -> None:
-    letter = {
-        "reason": "not an image",
-        "gallery": gallery,
-        "filename": filename,
-        "entry_id": entry,
-        "deliveries": 1,
-        **{f"entry.{name.decode()}": value for name, value in fields.items()},
-    }
-    redis.xadd(DEAD_LETTERS_STREAM, letter)
+    letter = DeadLetterEntry("not an image", gallery, filename, entry, 1, fields)
+    redis.xadd(DEAD_LETTERS_STREAM, dict[Any, Any](letter.to_fields()))
     redis.hincrby(DEAD_LETTER_COUNTS, gallery, 1)
 
 
