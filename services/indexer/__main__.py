@@ -7,11 +7,12 @@ from services.gallery.names import Names
 from services.gallery.redis_connection import connect as connect_redis
 from services.gallery.vectors import Vectors
 from services.indexer.consumer import Consumer
-from services.indexer.embedding import Embedder
+from services.indexer.embedding import ImageEmbedder
 from services.indexer.pipeline import Pipeline
 from services.indexer.settings import IndexerSettings
 from services.indexer.sources import Sources
 from services.indexer.stream import Stream
+from services.runtime.embedder_client import EmbedderClient
 from services.runtime.grpc_client import connect
 from services.runtime.grpc_server import listen, make_server
 from services.runtime.health import Health
@@ -34,8 +35,15 @@ async def main(settings: IndexerSettings, stop: asyncio.Event) -> None:
         search_params=settings.milvus_search_params,
     )
     channel = connect(settings.embedder_address)
-    embedder = Embedder(channel, settings.embed_timeout_s)
-    pipeline = Pipeline(sources, embedder, Names(redis), vectors, images, settings.max_image_bytes)
+    embedder = EmbedderClient(channel)
+    pipeline = Pipeline(
+        sources,
+        ImageEmbedder(embedder, settings.embed_timeout_s),
+        Names(redis),
+        vectors,
+        images,
+        settings.max_image_bytes,
+    )
     stream = Stream(redis, settings.consumer)
     consumer = Consumer(stream, pipeline, settings)
 

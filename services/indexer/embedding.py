@@ -1,16 +1,13 @@
-"""Asks the embedder for vectors, in requests of a size that suits it."""
+"""Embeds images in requests of a size that suits the embedder, and waits while it is away."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Coroutine, Iterator, Sequence
+from typing import Any
 
-import grpc
-import numpy as np
-from numpy.typing import NDArray
-
-from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.indexer.retry import retry_until_available
-from services.runtime.errors import Overloaded, Unavailable, WrongModel
+from services.runtime.embedder_client import EmbedderClient, Embedding, Rejected
+from services.runtime.errors import WrongModel
 
 # The embedder makes device-sized batches of all requests that wait; small ones share the work of
 # decoding and leave the message limit far away.
@@ -20,89 +17,37 @@ _CONCURRENT_REQUESTS = 16
 # While embedders are replaced, some of them serve a model and others do not.
 _REPLICAS_ASKED = 5
 
-_AWAY = {
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.CANCELLED,
-}
 
+class ImageEmbedder:
+    """The embedder as the indexer sees it: while it is away or full, requests are retried.
 
-class EmbedderFailed(Exception):
-    """The embedder calls the request itself wrong, or broke on it."""
+    timeout_s: of one request.
+    """
 
-
-@dataclass(frozen=True)
-class Embedding:
-    """vector: (dimension,) float32, normalised; version: of the model that made it."""
-
-    vector: NDArray[np.float32]
-    version: str
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """The embedder refuses this image for good."""
-
-    reason: str
-
-
-class Embedder:
-    """The embedder as the indexer sees it: it may be away or full, and is then waited for."""
-
-    def __init__(self, channel: grpc.aio.Channel, timeout_s: float) -> None:
-        self._stub = embedder_pb2_grpc.EmbedderStub(channel)
+    def __init__(self, client: EmbedderClient, timeout_s: float) -> None:
+        self._client = client
         self._timeout_s = timeout_s
         self._turns = asyncio.Semaphore(_CONCURRENT_REQUESTS)
 
-    async def ping(self) -> None:
-        """Raises if the embedder does not answer."""
-        await self._stub.GetModel(embedder_pb2.GetModelRequest(), timeout=5)
-
-    async def embed(
-        self, images: Sequence[bytes], version: str = ""
-    ) -> list[Embedding | Unreadable]:
+    async def embed(self, images: Sequence[bytes], version: str = "") -> list[Embedding | Rejected]:
         """One result for each encoded image, in order; by the model that the embedder prefers, or
         by that version. Raises EmbedderFailed, and WrongModel if no embedder has the version.
         """
         answers = await asyncio.gather(
-            *(self._embed(request, version) for request in _requests(images)),
-            return_exceptions=False,
+            *(self._embed_request(request, version) for request in _requests(images))
         )
         return [result for answer in answers for result in answer]
 
-    async def _embed(self, images: list[bytes], version: str) -> list[Embedding | Unreadable]:
-        async def attempt(
-            request: embedder_pb2.EmbedImagesRequest,
-        ) -> embedder_pb2.EmbedImagesResponse:
-            try:
-                answer: embedder_pb2.EmbedImagesResponse = await self._stub.EmbedImages(
-                    request, timeout=self._timeout_s
-                )
-            except grpc.aio.AioRpcError as error:
-                raise _meaning(error.code().name, error.details() or "") from error
-            for result in answer.results:
-                if result.HasField("error") and result.error.code != "INVALID_ARGUMENT":
-                    raise _meaning(result.error.code, result.error.message)
-            return answer
+    async def _embed_request(self, images: list[bytes], version: str) -> list[Embedding | Rejected]:
+        def attempt() -> Coroutine[Any, Any, list[Embedding | Rejected]]:
+            return self._client.embed_images(images, version=version, timeout_s=self._timeout_s)
 
+        # A request copies its images: those that wait for their turn have none yet.
         async with self._turns:
-            # Only now: a request is a copy of its images.
-            request = embedder_pb2.EmbedImagesRequest(images=images, model=version)
-            for asked in range(1, _REPLICAS_ASKED + 1):
-                try:
-                    answer = await retry_until_available(lambda: attempt(request))
-                    break
-                except WrongModel:
-                    if asked == _REPLICAS_ASKED:
-                        raise
-        if len(answer.results) != len(images):
-            raise EmbedderFailed(f"{len(answer.results)} results for {len(images)} images")
-        return [
-            Unreadable(result.error.message)
-            if result.HasField("error")
-            else Embedding(np.frombuffer(result.vector, "<f4"), answer.model)
-            for result in answer.results
-        ]
+            for _ in range(_REPLICAS_ASKED - 1):
+                with contextlib.suppress(WrongModel):
+                    return await retry_until_available(attempt)
+            return await retry_until_available(attempt)
 
 
 def _requests(images: Sequence[bytes]) -> Iterator[list[bytes]]:
@@ -117,14 +62,3 @@ def _requests(images: Sequence[bytes]) -> Iterator[list[bytes]]:
         size += len(image)
     if request:
         yield request
-
-
-def _meaning(code: str, message: str) -> Exception:
-    text = f"embedder: {code}: {message}"
-    if code == grpc.StatusCode.FAILED_PRECONDITION.name:
-        return WrongModel(text)
-    if code == grpc.StatusCode.RESOURCE_EXHAUSTED.name:
-        return Overloaded(text)
-    if code in {status.name for status in _AWAY}:
-        return Unavailable(text)
-    return EmbedderFailed(text)

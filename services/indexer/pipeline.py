@@ -12,12 +12,13 @@ from passerby.v1.queue_pb2 import Image
 from services.gallery.images import Images
 from services.gallery.names import Names
 from services.gallery.vectors import Row, Vectors
-from services.indexer.embedding import Embedder, EmbedderFailed, Embedding, Unreadable
+from services.indexer.embedding import ImageEmbedder
 from services.indexer.entries import Entry, Refused, shown
 from services.indexer.metrics import IMAGES, STAGE_SECONDS
 from services.indexer.retry import retry_until_available
 from services.indexer.sources import Sources
-from services.runtime.errors import Unavailable, WrongModel
+from services.runtime.embedder_client import Embedding, Rejected
+from services.runtime.errors import EmbedderFailed, Unavailable, WrongModel
 
 log = structlog.get_logger()
 
@@ -48,7 +49,7 @@ class Pipeline:
     def __init__(
         self,
         sources: Sources,
-        embedder: Embedder,
+        embedder: ImageEmbedder,
         names: Names,
         vectors: Vectors,
         images: Images | None,
@@ -149,7 +150,7 @@ class Pipeline:
     async def _embed(self, items: Sequence[_Item]) -> None:
         results = await self._embedder.embed([item.data for item in items])
         for item, result in zip(items, results, strict=True):
-            if isinstance(result, Unreadable):
+            if isinstance(result, Rejected):
                 item.refuse(result.reason)
             else:
                 item.embedding = result

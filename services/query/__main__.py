@@ -10,12 +10,12 @@ from services.gallery.images import Images
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect as connect_redis
 from services.gallery.vectors import Vectors
-from services.query.embedding import Embedder
 from services.query.grpc_servicer import NAME, Servicer
 from services.query.http_server import MAX_LINE_BYTES, HttpServer
 from services.query.settings import QuerySettings
 from services.query.stores import Stores
 from services.runtime import process
+from services.runtime.embedder_client import EmbedderClient
 from services.runtime.grpc_client import connect
 from services.runtime.grpc_server import listen, make_server
 from services.runtime.health import Health
@@ -42,7 +42,7 @@ async def main(settings: QuerySettings, stop: asyncio.Event) -> None:
         redis=redis,
     )
     channel = connect(settings.embedder_address)
-    embedder = Embedder(channel)
+    embedder = EmbedderClient(channel)
     health = Health(["embedder", "milvus", "redis"])
     await health.start()
 

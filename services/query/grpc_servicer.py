@@ -7,9 +7,9 @@ import grpc
 
 from passerby.v1 import search_pb2, search_pb2_grpc
 from services.query import galleries
-from services.query.embedding import Embedder
 from services.query.search import search
 from services.query.stores import Stores
+from services.runtime.embedder_client import EmbedderClient
 from services.runtime.errors import Unavailable
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ _SHARE = 0.9
 class Servicer(search_pb2_grpc.SearchServicer):
     """timeout_s: time of an answer whose caller sets no deadline, or a later one."""
 
-    def __init__(self, stores: Stores, embedder: Embedder, timeout_s: float) -> None:
+    def __init__(self, stores: Stores, embedder: EmbedderClient, timeout_s: float) -> None:
         self._stores = stores
         self._embedder = embedder
         self._timeout_s = timeout_s

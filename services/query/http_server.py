@@ -20,10 +20,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, Histogram, generate_latest
 
 from passerby.v1 import search_pb2
 from services.query import galleries
-from services.query.embedding import Embedder
 from services.query.media import image_type
 from services.query.search import search
 from services.query.stores import Stores
+from services.runtime.embedder_client import EmbedderClient
 from services.runtime.errors import HTTP_STATUS, InvalidRequest, ServiceError
 from services.runtime.health import Health
 
@@ -63,7 +63,7 @@ class HttpServer:
     """Each answer has `timeout_s`; `app` is ready to be run on `host`."""
 
     def __init__(
-        self, stores: Stores, embedder: Embedder, health: Health, timeout_s: float, host: str
+        self, stores: Stores, embedder: EmbedderClient, health: Health, timeout_s: float, host: str
     ) -> None:
         self._stores = stores
         self._embedder = embedder

@@ -3,16 +3,19 @@
 import asyncio
 import time
 
+import numpy as np
 import structlog
 from google.protobuf.duration_pb2 import Duration
+from numpy.typing import NDArray
 
 from passerby.contract import MAX_WINDOW
 from passerby.v1 import search_pb2
 from services.gallery.filters import all_but, both
 from services.gallery.vectors import Match
-from services.query.embedding import Embedded, Embedder
+from services.query.embedding import embed_query
 from services.query.stores import Stores, serving_version, within
 from services.query.validation import Question, question
+from services.runtime.embedder_client import EmbedderClient, Embedding
 from services.runtime.errors import NotFound
 
 log = structlog.get_logger()
@@ -22,7 +25,7 @@ _ROUNDS = 4
 
 
 async def search(
-    request: search_pb2.SearchRequest, stores: Stores, embedder: Embedder, timeout_s: float
+    request: search_pb2.SearchRequest, stores: Stores, embedder: EmbedderClient, timeout_s: float
 ) -> search_pb2.SearchResponse:
     """Answers a request that may hold anything; raises a ServiceError within `timeout_s`."""
     start = time.perf_counter()
@@ -56,19 +59,20 @@ async def _answer(
     asked: Question,
     version: str,
     stores: Stores,
-    embedder: Embedder,
+    embedder: EmbedderClient,
     deadline: float,
 ) -> search_pb2.SearchResponse:
     start = time.perf_counter()
     expression = asked.expression
     if request.WhichOneof("query") == "filename":
         async with within(deadline, "Redis or Milvus"):
-            id_, query = await _stored(stores, asked.gallery, request.filename)
+            id_, vector = await _stored(stores, asked.gallery, request.filename)
+        query = Embedding(vector, version)
         # An image is no answer to the question what else looks like it.
         expression = both(expression, all_but(id_))
     else:
         async with within(deadline, "the embedder"):
-            query = await _embed(request, version, embedder, deadline)
+            query = await embed_query(request, version, embedder, deadline)
     embedded = time.perf_counter()
     searching = resolving = 0.0
     hits: dict[int, search_pb2.Hit] = {}
@@ -104,16 +108,7 @@ async def _answer(
     return response
 
 
-async def _embed(
-    request: search_pb2.SearchRequest, version: str, embedder: Embedder, deadline: float
-) -> Embedded:
-    remaining_s = max(0.001, deadline - asyncio.get_running_loop().time())
-    if request.WhichOneof("query") == "caption":
-        return await embedder.caption(request.caption, version, remaining_s)
-    return await embedder.image(request.image, version, remaining_s)
-
-
-async def _stored(stores: Stores, gallery: str, filename: str) -> tuple[int, Embedded]:
+async def _stored(stores: Stores, gallery: str, filename: str) -> tuple[int, NDArray[np.float32]]:
     """(id, vector) of an image of the gallery."""
     (id_,) = await stores.names.ids_of(gallery, [filename])
     vector = None if id_ is None else await stores.vectors.vector_of(gallery, id_)
@@ -122,7 +117,7 @@ async def _stored(stores: Stores, gallery: str, filename: str) -> tuple[int, Emb
             f"filename: gallery {gallery!r} has no image {filename!r}, or not yet; "
             "names are written exactly as they were pushed"
         )
-    return id_, Embedded(vector)
+    return id_, vector
 
 
 def _hit(match: Match, filename: str) -> search_pb2.Hit:

@@ -1,4 +1,4 @@
-"""The errors that callers see, and their translation to gRPC and HTTP, in one place."""
+"""The errors that callers see, and their translation to and from gRPC and HTTP, in one place."""
 
 from http import HTTPStatus
 
@@ -39,6 +39,28 @@ class Unavailable(ServiceError):
     """Something that this service needs is not there at the moment: come back later."""
 
     status = StatusCode.UNAVAILABLE
+
+
+class EmbedderFailed(ServiceError):
+    """The embedder calls our request itself wrong, or broke on it: asking again does not help."""
+
+
+def from_status(code: StatusCode, details: str) -> ServiceError:
+    """What the status of a failed call to the embedder, or of one item in it, means for the caller.
+
+    details: the embedder's own words.
+    """
+    match code:
+        case StatusCode.FAILED_PRECONDITION:
+            return WrongModel(f"embedder: {details}")
+        case StatusCode.RESOURCE_EXHAUSTED:
+            return Overloaded(f"the embedder is busy; try again in a moment ({details})")
+        case StatusCode.UNAVAILABLE | StatusCode.CANCELLED:
+            return Unavailable(f"the embedder cannot be reached; try again in a moment ({details})")
+        case StatusCode.DEADLINE_EXCEEDED:
+            return Unavailable("the embedder did not answer in time; try again")
+        case _:
+            return EmbedderFailed(f"the embedder failed: {code.name} {details}")
 
 
 HTTP_STATUS = {

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 from grpc_health.v1 import health_pb2
-from grpc_health.v1._async import HealthServicer
+from grpc_health.v1.health import aio
 from prometheus_client import Gauge
 
 from services.runtime.errors import first_line
@@ -16,6 +16,7 @@ log = structlog.get_logger()
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
+PROBE_TIMEOUT_S = 5
 REMIND_S = 30
 
 READY = Gauge("passerby_ready", "1 while the service can do its work, else 0.")
@@ -30,7 +31,7 @@ class Health:
     """
 
     def __init__(self, dependencies: Iterable[str]) -> None:
-        self.servicer = HealthServicer()
+        self.servicer = aio.HealthServicer()
         self.problems: dict[str, str] = {
             name: f"{name} has not answered yet" for name in dependencies
         }
@@ -76,11 +77,11 @@ class Health:
         said = -math.inf
         while True:
             try:
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(PROBE_TIMEOUT_S):
                     await probe()
                 problem = ""
             except TimeoutError:
-                problem = f"{dependency} did not answer within 5 s"
+                problem = f"{dependency} did not answer within {PROBE_TIMEOUT_S} s"
             except Exception as error:  # noqa: BLE001 - whatever a probe raises is the finding
                 problem = f"{dependency}: {first_line(error)}"
             now = asyncio.get_running_loop().time()

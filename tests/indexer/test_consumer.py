@@ -20,12 +20,13 @@ from services.gallery.redis_connection import connect as connect_redis
 from services.gallery.vectors import Row, Vectors
 from services.indexer import pipeline
 from services.indexer.consumer import Consumer
-from services.indexer.embedding import Embedder, Embedding
+from services.indexer.embedding import ImageEmbedder
 from services.indexer.entries import read_entry
 from services.indexer.pipeline import Pipeline
 from services.indexer.settings import IndexerSettings
 from services.indexer.sources import READS_AT_ONCE, Sources
 from services.indexer.stream import Stream
+from services.runtime.embedder_client import EmbedderClient, Embedding
 from services.runtime.errors import Unavailable
 from services.runtime.grpc_client import connect
 from tests.indexer.conftest import Service, Stack, make_model, picture
@@ -43,7 +44,7 @@ class Indexer:
         self.vectors = Vectors(stack.indexer.environment["MILVUS_URI"])
         self.names = Names(self.redis)
         self.channel = connect(embedder)
-        self.embedder = Embedder(self.channel, timeout_s=30)
+        self.embedder = ImageEmbedder(EmbedderClient(self.channel), timeout_s=30)
         self.sources = Sources([str(stack.folder / "allowed")], self.settings.max_image_bytes)
         self.stream = Stream(self.redis, self.settings.consumer)
 
@@ -453,7 +454,7 @@ async def test_requests_that_wait_for_their_turn_hold_no_copies(
         return EmbedImagesRequest(**fields)
 
     async with connect("127.0.0.1:1") as nobody:
-        embedder = Embedder(nobody, timeout_s=30)
+        embedder = ImageEmbedder(EmbedderClient(nobody), timeout_s=30)
         monkeypatch.setattr(embedder_pb2, "EmbedImagesRequest", make)
         waiting = asyncio.create_task(embedder.embed([b"image"] * 2000))
         await asyncio.sleep(0.3)

@@ -1,0 +1,87 @@
+"""The embedder's client: images and captions in, embeddings or the reasons for a rejection out."""
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from passerby.v1 import embedder_pb2, embedder_pb2_grpc
+from services.runtime.errors import EmbedderFailed, from_status
+from services.runtime.health import PROBE_TIMEOUT_S
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """vector: (dimension,) float32, L2-normalised; version: of the model that made it."""
+
+    vector: NDArray[np.float32]
+    version: str
+    unknown_words: tuple[str, ...] = ()
+    """Of a caption: what the model does not know and ignored."""
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """The embedder will never take this image or caption."""
+
+    reason: str
+
+
+class EmbedderClient:
+    """The embedder behind a channel. Every method raises the ServiceErrors of from_status.
+
+    version: of the model that shall embed; without one, the model that the embedder prefers.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: embedder_pb2_grpc.EmbedderAsyncStub = embedder_pb2_grpc.EmbedderStub(channel)
+
+    async def ping(self) -> None:
+        """Raises a ServiceError if the embedder does not answer."""
+        await _answer(self._stub.GetModel(embedder_pb2.GetModelRequest(), timeout=PROBE_TIMEOUT_S))
+
+    async def embed_images(
+        self, images: Sequence[bytes], *, version: str = "", timeout_s: float
+    ) -> list[Embedding | Rejected]:
+        """One result for each encoded image, in order."""
+        request = embedder_pb2.EmbedImagesRequest(images=images, model=version)
+        response = await _answer(self._stub.EmbedImages(request, timeout=timeout_s))
+        return _results(response, len(images))
+
+    async def embed_captions(
+        self, captions: Sequence[str], *, version: str = "", timeout_s: float
+    ) -> list[Embedding | Rejected]:
+        """One result for each caption, in order."""
+        request = embedder_pb2.EmbedCaptionsRequest(captions=captions, model=version)
+        response = await _answer(self._stub.EmbedCaptions(request, timeout=timeout_s))
+        return _results(response, len(captions))
+
+
+async def _answer(call: Awaitable[T]) -> T:
+    try:
+        return await call
+    except grpc.aio.AioRpcError as error:
+        raise from_status(error.code(), error.details() or "") from error
+
+
+def _results(
+    response: embedder_pb2.EmbedImagesResponse | embedder_pb2.EmbedCaptionsResponse, count: int
+) -> list[Embedding | Rejected]:
+    if len(response.results) != count:
+        raise EmbedderFailed(f"the embedder gave {len(response.results)} results for {count} items")
+    return [_result(result, response.model) for result in response.results]
+
+
+def _result(result: embedder_pb2.EmbedResult, version: str) -> Embedding | Rejected:
+    if not result.HasField("error"):
+        vector = np.frombuffer(result.vector, "<f4")
+        return Embedding(vector, version, tuple(result.unknown_words))
+    code = grpc.StatusCode.__members__.get(result.error.code, grpc.StatusCode.UNKNOWN)
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return Rejected(result.error.message)
+    raise from_status(code, result.error.message)
