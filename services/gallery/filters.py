@@ -2,6 +2,7 @@
 
 from urllib.parse import quote, unquote
 
+from passerby.contract import TIMESTAMP_SECONDS
 from passerby.v1 import search_pb2
 
 # Milvus' escapes that Lite's server and all releases of the real one agree on; any other
@@ -12,8 +13,6 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\
 NO_TIME = -(2**63)
 # What the empty key is stored as; no other one becomes that.
 _NO_KEY = "%"
-# The first microsecond of the year 1, the least that a Timestamp can be.
-_FIRST_TIME = -62_135_596_800_000_000
 
 
 def expression(filter_: search_pb2.Filter) -> str:
@@ -27,7 +26,7 @@ def expression(filter_: search_pb2.Filter) -> str:
     if filter_.HasField("captured_to"):
         conditions.append(f"captured_at < {filter_.captured_to.ToMicroseconds()}")
         if not filter_.HasField("captured_from"):
-            conditions.append(f"captured_at >= {_FIRST_TIME}")
+            conditions.append(f"captured_at >= {1_000_000 * TIMESTAMP_SECONDS.start}")
     for key, value in sorted(filter_.tags.items()):
         conditions.append(f"tags[{_literal(stored_key(key))}] == {_literal(value)}")
     return " and ".join(conditions)

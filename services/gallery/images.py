@@ -42,7 +42,7 @@ class Images:
         return await self._in_thread(read)
 
     async def remove(self, gallery: str, ids: Iterable[int]) -> None:
-        """Removes images; who is not there is passed over."""
+        """Removes images; ids without an image are skipped."""
 
         def remove() -> None:
             for id_ in ids:

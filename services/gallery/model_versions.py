@@ -9,8 +9,10 @@ from typing import Any
 import structlog
 from pymilvus import DataType, MilvusException
 
+from services.gallery.collection_names import CollectionName, alias_name, gallery_of_alias
 from services.gallery.filters import ids_in
 from services.gallery.milvus_connection import NOT_FOUND, Milvus
+from services.runtime.errors import NotFound
 
 log = structlog.get_logger()
 
@@ -33,11 +35,11 @@ class ModelVersions:
         self._missing: dict[str, list[int]] = {}
 
     async def prepare(self, gallery: str, version: str, dimension: int) -> None:
-        """Makes the collection and, for a new gallery, the alias; harmless if both are there.
+        """Makes the collection and, for a new gallery, the alias, unless they exist.
 
         It may be called at the same time by several processes and after one died half-way.
         """
-        collection = collection_name(gallery, version)
+        collection = str(CollectionName(gallery, version))
         async with self._making[collection]:
             if collection not in self._prepared:
                 with self._milvus.errors(f"make collection {collection}"):
@@ -46,7 +48,7 @@ class ModelVersions:
 
     def dropped(self, gallery: str, version: str) -> None:
         """Has the collection prepared again next time."""
-        self._prepared.discard(collection_name(gallery, version))
+        self._prepared.discard(str(CollectionName(gallery, version)))
 
     async def serving(self, gallery: str) -> str:
         """The version that searches use."""
@@ -54,7 +56,13 @@ class ModelVersions:
             answer = await self._milvus.client.describe_alias(
                 alias_name(gallery), timeout=self._milvus.timeout_s
             )
-        return str(answer["collection_name"]).split("_", 2)[1]
+        name = CollectionName.parse(answer["collection_name"])
+        if name is None:
+            raise NotFound(
+                f"{alias_name(gallery)} stands for {answer['collection_name']}, which is "
+                "not a collection of Passerby"
+            )
+        return name.version
 
     async def switch_when_complete(self, gallery: str, version: str) -> str:
         """Has searches use this version as soon as they lose no image by it. Returns the version
@@ -62,12 +70,12 @@ class ModelVersions:
 
         Asked each time, because processes that embed with different models may switch in turns.
         """
-        new = collection_name(gallery, version)
+        new = str(CollectionName(gallery, version))
         async with self._switching[gallery]:
             serving = await self.serving(gallery)
             if serving == version:
                 return version
-            old = collection_name(gallery, serving)
+            old = str(CollectionName(gallery, serving))
             indexed, images = await self._milvus.count(new), await self._milvus.count(old)
             event = log.bind(gallery=gallery, serving=serving, indexing=version)
             if indexed < images:
@@ -90,12 +98,8 @@ class ModelVersions:
         """The collections of all its versions."""
         with self._milvus.errors("list collections"):
             names = await self._milvus.client.list_collections(timeout=self._milvus.timeout_s)
-        stored = gallery.replace("-", "_")
-        return [
-            name
-            for name in names
-            if name.startswith("vectors_") and name.split("_", 2)[2:] == [stored]
-        ]
+        parsed = [CollectionName.parse(name) for name in names]
+        return [str(name) for name in parsed if name and name.gallery == gallery]
 
     async def galleries(self) -> list[str]:
         """The names of all galleries, sorted."""
@@ -107,15 +111,11 @@ class ModelVersions:
                 *(
                     client.list_aliases(collection, timeout=timeout_s)
                     for collection in collections
-                    if collection.startswith("vectors_")
+                    if CollectionName.parse(collection)
                 )
             )
-        return sorted(
-            alias.removeprefix("gallery_").replace("_", "-")
-            for aliases in answers
-            for alias in aliases
-            if alias.startswith("gallery_")
-        )
+        galleries = [gallery_of_alias(alias) for aliases in answers for alias in aliases]
+        return sorted(gallery for gallery in galleries if gallery is not None)
 
     def _make(self, collection: str, dimension: int, alias: str) -> None:
         """Each step asks first and tolerates that another process was faster."""
@@ -164,15 +164,6 @@ class ModelVersions:
             if missing:
                 return missing
         return []
-
-
-def collection_name(gallery: str, version: str) -> str:
-    return f"vectors_{version}_{gallery.replace('-', '_')}"
-
-
-def alias_name(gallery: str) -> str:
-    # Names of galleries hold no underscore, so no two share an alias.
-    return f"gallery_{gallery.replace('-', '_')}"
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ from typing import TypeVar
 from redis.asyncio import Redis
 
 from services.gallery.ids import bucket_and_field, candidate_ids
-from services.gallery.keys import names_key
 from services.gallery.redis_connection import redis_errors
 
 T = TypeVar("T")
@@ -25,7 +24,7 @@ class Names:
         self._candidates = candidates
 
     async def claim(self, gallery: str, filenames: Sequence[str]) -> list[int | None]:
-        """The id of each filename, in order; who has none yet gets one.
+        """The id of each filename, in order; a filename without one gets one.
 
         A filename keeps the id that it has, even when an earlier one of its candidates has
         become free: it never has two. None: all ids that it may have belong to others.
@@ -35,7 +34,7 @@ class Names:
         while waiting:
             found, free = await self._look_up(gallery, waiting)
             ids |= found
-            # Who loses the race for an id looks again: the winner may have been the same name.
+            # After a lost race for an id look again: the winner may have been the same name.
             won = await self._set_if_absent(gallery, [(id_, name) for name, id_ in free.items()])
             ids |= {name: free[name] for name, mine in zip(free, won, strict=True) if mine}
             waiting = [name for name in free if name not in ids]
@@ -100,6 +99,11 @@ class Names:
                     pipeline.hsetnx(names_key(gallery, bucket), field, name)
                 won += [bool(answer) for answer in await pipeline.execute()]
         return won
+
+
+def names_key(gallery: str, bucket: int) -> str:
+    """The Redis hash that holds one bucket of a gallery's names."""
+    return f"passerby:names:{gallery}:{bucket:05x}"
 
 
 def _chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:

@@ -20,7 +20,13 @@ class GallerySettings(ServiceSettings):
         validation_alias="REDIS_URL",
         description="redis://, rediss:// or unix:// URL of the queue and the names",
     )
-    redis_timeout_s: float = Field(5, gt=0, le=60, validation_alias="REDIS_TIMEOUT_S")
+    redis_timeout_s: float = Field(
+        5,
+        gt=0,
+        le=60,
+        validation_alias="REDIS_TIMEOUT_S",
+        description="seconds that a command of Redis may take",
+    )
     milvus_uri: str = Field(
         "http://127.0.0.1:19530",
         validation_alias="MILVUS_URI",
@@ -29,7 +35,13 @@ class GallerySettings(ServiceSettings):
     milvus_token: SecretStr = Field(
         SecretStr(""), validation_alias="MILVUS_TOKEN", description="user:password or an API key"
     )
-    milvus_timeout_s: float = Field(10, gt=0, le=600, validation_alias="MILVUS_TIMEOUT_S")
+    milvus_timeout_s: float = Field(
+        10,
+        gt=0,
+        le=600,
+        validation_alias="MILVUS_TIMEOUT_S",
+        description="seconds that a call of Milvus may take",
+    )
     milvus_index: Literal["AUTOINDEX", "FLAT", "IVF_FLAT", "HNSW", "DISKANN", "GPU_CAGRA"] = Field(
         "AUTOINDEX",
         validation_alias="MILVUS_INDEX",
@@ -60,7 +72,7 @@ class GallerySettings(ServiceSettings):
             # Its text would show the password, which is what a / or # in one makes of the port.
             if "cast" in str(error):
                 raise ValueError(
-                    "its port is no number: is a / ? or # in the password not percent-encoded?"
+                    "its port is not a number: is a / ? or # in the password not percent-encoded?"
                 ) from None
             raise
         return value

@@ -1,21 +1,23 @@
 """Vectors in Milvus: written, searched and deleted by gallery, whatever model it is served with."""
 
 import asyncio
+import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from services.gallery.collection_names import CollectionName, alias_name
 from services.gallery.filters import NO_TIME, ids_in, shown_key, stored_key
 from services.gallery.milvus_connection import PAGE, Milvus
-from services.gallery.model_versions import ModelVersions, alias_name, collection_name
+from services.gallery.model_versions import ModelVersions
 from services.runtime.errors import NotFound, Unavailable
 
 # Far below the limit of a message (64 MiB) even with the longest tags.
-_WRITTEN_AT_ONCE = 500
+_ROWS_PER_REQUEST = 500
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ class Match:
 
 
 class Vectors:
-    """All galleries' vectors. Raises NotFound for a gallery that is not there, Unavailable for
-    a Milvus that is not, each within about `timeout_s`."""
+    """All galleries' vectors. Raises NotFound for a gallery that does not exist and Unavailable if
+    Milvus does not answer, each within about `timeout_s`."""
 
     def __init__(
         self,
@@ -68,39 +70,46 @@ class Vectors:
         with self._milvus.errors("list collections"):
             await self._milvus.client.list_collections(timeout=self._milvus.timeout_s)
 
-    async def upsert(
-        self, gallery: str, version: str, rows: Sequence[Row], *, switch: bool = True
-    ) -> str:
-        """Writes the rows; an id that is there already is replaced. Returns the version that the
-        gallery is served with: if it is this one, searches see the rows from then on.
-
-        When the gallery is served from another version's collection and this one now holds all
-        of its images, the gallery is switched to this one; not if `switch` is false.
-        """
-        await self._versions.prepare(gallery, version, len(rows[0].vector))
-        collection = collection_name(gallery, version)
-        try:
-            for start in range(0, len(rows), _WRITTEN_AT_ONCE):
-                data = [_fields(row) for row in rows[start : start + _WRITTEN_AT_ONCE]]
+    async def upsert(self, gallery: str, version: str, rows: Sequence[Row]) -> None:
+        """Writes the rows; an id that exists is replaced. Searches of this version see them from
+        then on."""
+        collection = str(CollectionName(gallery, version))
+        with self._made_again_if_dropped(gallery, version):
+            await self._versions.prepare(gallery, version, len(rows[0].vector))
+            for start in range(0, len(rows), _ROWS_PER_REQUEST):
+                data = [_fields(row) for row in rows[start : start + _ROWS_PER_REQUEST]]
                 async with self._writers[collection]:
                     with self._milvus.errors(f"write to {collection}"):
                         await self._milvus.client.upsert(
                             collection, data, timeout=self._milvus.timeout_s
                         )
-            # Searches take what a server has at hand (Bounded), because waiting for the newest
-            # (Strong) would cost each of them up to a tick of Milvus' clock (200 ms). It is the
-            # writer who waits that long, until a server has the last of these rows at hand.
-            await self._milvus.ids(collection, ids_in([rows[-1].id]), 1)
-            if switch:
-                return await self._versions.switch_when_complete(gallery, version)
-            return await self._versions.serving(gallery)
+            await self._wait_until_visible(collection, rows[-1].id)
+
+    async def _wait_until_visible(self, collection: str, id_: int) -> None:
+        """Searches take what a server has at hand (Bounded), because waiting for the newest
+        (Strong) would cost each of them up to a tick of Milvus' clock (200 ms). It is the writer
+        who waits that long, until a server has the last of its rows at hand."""
+        await self._milvus.ids(collection, ids_in([id_]), 1)
+
+    async def switch_when_complete(self, gallery: str, version: str) -> str:
+        """Has the gallery served with this version if its collection holds all of the images of
+        the one that serves now. Returns the version that serves then."""
+        with self._made_again_if_dropped(gallery, version):
+            return await self._versions.switch_when_complete(gallery, version)
+
+    @contextlib.contextmanager
+    def _made_again_if_dropped(self, gallery: str, version: str) -> Iterator[None]:
+        """A collection may be dropped by hand: the next upsert makes it again."""
+        try:
+            yield
         except NotFound as error:
             self._versions.dropped(gallery, version)
+            collection = CollectionName(gallery, version)
             raise Unavailable(f"{collection} was dropped; it is made again") from error
 
     async def lacking(self, gallery: str, version: str, ids: Sequence[int]) -> list[int]:
         """Those of the ids that the gallery has no vector of this version for."""
-        return await self._milvus.lacking(collection_name(gallery, version), ids)
+        return await self._milvus.lacking(str(CollectionName(gallery, version)), ids)
 
     async def search(
         self,

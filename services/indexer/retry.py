@@ -1,4 +1,4 @@
-"""Dependencies go and come back: what needs one waits for it, however long it takes."""
+"""Retry with exponential backoff: a dependency that is away or full is waited for."""
 
 import asyncio
 import random
@@ -22,7 +22,8 @@ _WARNING_EVERY_S = 30.0
 
 
 async def retry_until_available(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Repeats the attempt while what it needs is away or full; other errors are its own."""
+    """Repeats the attempt, however long it takes, while it raises Unavailable or Overloaded; any
+    other error is raised."""
     delay_s = _FIRST_DELAY_S
     started = time.monotonic()
     warn_at = started + _FIRST_WARNING_S
@@ -37,6 +38,6 @@ async def retry_until_available(attempt: Callable[[], Awaitable[T]]) -> T:
             else:
                 log.warning("still_waiting", reason=str(error), waited_s=round(now - started))
                 warn_at = now + _WARNING_EVERY_S
-        # Jitter: those who failed together shall not come back together.
+        # Jitter: attempts that failed together should not come back together.
         await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311 - no secret
         delay_s = min(2 * delay_s, _LONGEST_DELAY_S)

@@ -1,4 +1,4 @@
-"""What the indexer is told by its environment."""
+"""The indexer's settings: INDEXER_* and those that it shares with the query service."""
 
 import socket
 from typing import Annotated, Any
@@ -29,7 +29,7 @@ class IndexerSettings(GallerySettings):
         default_factory=socket.gethostname,
         min_length=1,
         max_length=253,
-        description="name in the consumer group; no two indexers that run may share it",
+        description="name in the consumer group; no two running indexers may share it",
     )
     allowed_roots: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
@@ -39,22 +39,25 @@ class IndexerSettings(GallerySettings):
     batch_images: int = Field(
         128, ge=1, le=4096, description="images that are read, embedded and written together"
     )
-    in_flight: int = Field(4, ge=1, le=64, description="batches in hand at the same time")
+    in_flight: int = Field(4, ge=1, le=64, description="batches in flight at the same time")
     takeover_s: float = Field(
         10,
         ge=1,
         le=3600,
-        description="seconds without a sign of life after which another indexer's entries are "
+        description="seconds without a heartbeat after which another indexer's entries are "
         "taken over",
     )
     max_deliveries: int = Field(
-        5, ge=3, le=1000, description="deliveries after which an unfinished entry is put aside"
+        5,
+        ge=3,
+        le=1000,
+        description="deliveries after which an unfinished entry becomes a dead letter",
     )
     max_image_bytes: int = Field(
         32 * 1024 * 1024,
         ge=1024,
         le=60 * 1024 * 1024,
-        description="size of one image's file; larger ones are refused",
+        description="size of one image's file; larger ones are rejected",
     )
 
     @field_validator("allowed_roots", mode="before")

@@ -3,7 +3,7 @@
 import asyncio
 import errno
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from services.indexer.entries import Refused
+from services.indexer.entries import InvalidImageEntry
 from services.runtime.errors import Unavailable, first_line
 
 READS_AT_ONCE = 16
@@ -31,6 +31,13 @@ class _Threads:
         self.pool = ThreadPoolExecutor(READS_AT_ONCE, "sources")
 
 
+@dataclass
+class ReadBudget:
+    """How many more bytes may be read together; the last file may exceed it."""
+
+    left: int
+
+
 @dataclass(frozen=True)
 class _Root:
     """prefix: what a path (of a folder) or a URL (of anything else) must start with; written: the
@@ -47,40 +54,44 @@ class Sources:
     """Reads images by uri, at most `max_bytes` of each within about `timeout_s`."""
 
     def __init__(self, roots: Iterable[str], max_bytes: int, timeout_s: float = 30) -> None:
-        """roots: absolute folders or fsspec URLs; ValueError or ImportError: fsspec knows no such
-        file system, or its package is missing."""
+        """roots: absolute folders or fsspec URLs. Raises ValueError or ImportError if fsspec does
+        not know the file system, or its package is missing."""
         self._roots = [_root(root) for root in roots]
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._elsewhere = _Threads()
 
-    async def read(self, uri: str, wanted: Callable[[], bool] = lambda: True) -> bytes | None:
-        """The file; None if it is no longer wanted when its turn to be read comes.
+    async def read(self, uri: str, budget: ReadBudget | None = None) -> bytes | None:
+        """The file; None if the budget is spent when its turn to be read comes.
 
-        Raises Refused if uri or file are at fault, Unavailable if the storage is.
+        Raises InvalidImageEntry if uri or file are at fault, Unavailable if the storage is.
         """
         threads = self._threads(uri)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout_s), threads.turns:
-                if not wanted():
+                if budget and budget.left <= 0:
                     return None
                 data = await loop.run_in_executor(threads.pool, self._read, uri)
-        except Refused:
+        except InvalidImageEntry:
             raise
         except TimeoutError:
             raise Unavailable(f"{uri} could not be read within {self._timeout_s} s") from None
         except Exception as error:  # each file system has its own
             if fault := _fault(uri, error):
-                raise Refused(f"{uri[:200]}: {fault}") from None
+                raise InvalidImageEntry(f"{uri[:200]}: {fault}") from None
             raise Unavailable(f"{uri} cannot be read at the moment: {first_line(error)}") from error
         if len(data) > self._max_bytes:
-            raise Refused(f"{uri}: more than {self._max_bytes:,} bytes; scale the image down")
+            raise InvalidImageEntry(
+                f"{uri}: more than {self._max_bytes:,} bytes; scale the image down"
+            )
+        if budget:
+            budget.left -= len(data)
         return data
 
     def locate(self, uri: str) -> tuple[_Root, str]:
-        """The root that allows the uri, and what to open in it; Refused if there is none. Blocks
-        while links are followed."""
+        """The root that allows the uri, and what to open in it. Raises InvalidImageEntry if none
+        does. Blocks while links are followed."""
         # fsspec chains file systems with `::`, and the first would speak for the others.
         if "\0" not in uri and "::" not in uri:
             local = _local_path(uri)
@@ -88,7 +99,7 @@ class Sources:
             for root in self._roots:
                 if root.local == (local is not None) and place.startswith(root.prefix):
                     return root, place
-        raise Refused(
+        raise InvalidImageEntry(
             f"{uri[:200]}: not allowed; a uri must lie below a root in INDEXER_ALLOWED_ROOTS"
             + ("" if self._roots else ", which is empty")
         )
@@ -106,7 +117,7 @@ class Sources:
         root, path = self.locate(uri)
         # Opening a pipe or a device would block the thread for ever.
         if root.local and Path(path).exists() and not Path(path).is_file():
-            raise Refused(f"{path}: is no regular file")
+            raise InvalidImageEntry(f"{path}: is not a regular file")
         with root.files.open(path, "rb") as file:
             data: bytes = file.read(self._max_bytes + 1)
         return data
@@ -116,7 +127,7 @@ def _root(root: str) -> _Root:
     local = _local_path(root)
     place = _normalised(root) if local is None else _followed(local)
     if not place:
-        raise ValueError(f"{root!r} is no absolute folder and no URL of one")
+        raise ValueError(f"{root!r} is neither an absolute folder nor the URL of one")
     files, _ = fsspec.url_to_fs("file:///" if local else place)
     written = os.path.normpath(local) if local else place
     return _Root(

@@ -1,4 +1,9 @@
-"""The queue in Redis: what is read, kept, taken over from the dead, and finished for good."""
+"""The queue in Redis: a consumer group read at least once, with heartbeats and dead letters.
+
+Our own, because libraries that put a queue on a stream (such as taskiq-redis) take entries from
+consumers that are alive but slow, count no deliveries, keep no dead letters, and never delete what
+is finished.
+"""
 
 import itertools
 from collections import defaultdict
@@ -12,20 +17,21 @@ from redis.exceptions import ResponseError
 
 from passerby.contract import (
     CONSUMER_GROUP,
+    DEAD_LETTER_COUNTS,
     DEAD_LETTERS_STREAM,
     GALLERY_NAME,
     INGEST_STREAM,
+    DeadLetterEntry,
 )
-from services.gallery.keys import DEAD_LETTER_COUNTS
 from services.gallery.redis_connection import redis_errors
 from services.indexer.entries import DeadLetter, Entry
 from services.indexer.metrics import DEAD_LETTERS, ENTRIES
 
 log = structlog.get_logger()
 
-# Acknowledging comes first and decides: whoever else had the entry in hand, and whichever answer
-# got lost, its letters are written once and together with its end.
-_FINISH = """
+# Acknowledging comes first and decides: whoever else had the entry in flight, and whichever answer
+# got lost, its dead letters are written once and together with its end.
+_ACK = """
 if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
 redis.call('XDEL', KEYS[1], ARGV[2])
 local at = 3
@@ -53,7 +59,7 @@ class Stream:
     def __init__(self, redis: Redis, consumer: str) -> None:
         # redis-py's types answer for its blocking and its asynchronous client at once.
         self._redis: Any = redis
-        self._finish = redis.register_script(_FINISH)
+        self._ack = redis.register_script(_ACK)
         self._consumer = consumer
 
     async def ping(self) -> None:
@@ -62,7 +68,7 @@ class Stream:
             await self._redis.ping()
 
     async def make_group(self) -> None:
-        """Makes stream and group if they are not there. From the first entry: finished ones are
+        """Makes stream and group if they do not exist. From the first entry: finished ones are
         deleted, so whatever the stream holds still has to be done."""
         with redis_errors():
             try:
@@ -88,12 +94,12 @@ class Stream:
         return _entries(answer)
 
     async def own_pending(self, count: int, idle_ms: int = 0) -> list[Pending]:
-        """What this consumer was given and has not finished, oldest first; only what it has given
-        no sign of working on for `idle_ms`."""
+        """What this consumer was given and has not finished, oldest first; only what has had no
+        heartbeat for `idle_ms`."""
         return await self._pending(count, idle=idle_ms, consumername=self._consumer)
 
     async def abandoned(self, count: int, idle_ms: int) -> list[Pending]:
-        """What nobody has given a sign of working on for `idle_ms`, oldest first."""
+        """What has had no heartbeat of any consumer for `idle_ms`, oldest first."""
         return await self._pending(count, idle=idle_ms)
 
     async def _pending(self, count: int, **which: Any) -> list[Pending]:
@@ -119,16 +125,16 @@ class Stream:
                         await self._redis.xack(INGEST_STREAM, CONSUMER_GROUP, id_)
         return taken
 
-    async def keep(self, ids: Iterable[bytes]) -> None:
-        """Gives a sign of life for what is in hand, so that nobody takes it over."""
+    async def heartbeat(self, ids: Iterable[bytes]) -> None:
+        """Shows that what is in flight is being worked on, so that nobody takes it over."""
         await self._restamp(list(ids), idle=0)
 
     async def release(self, ids: Iterable[bytes]) -> None:
-        """Leaves entries to whoever looks for abandoned ones next."""
+        """Leaves entries to the consumer that looks for abandoned ones next."""
         await self._restamp(list(ids), idle=24 * 3600 * 1000)
 
-    async def postpone(self, entries: Iterable[Entry]) -> None:
-        """Leaves entries for later, without counting this delivery: it was not they who failed."""
+    async def defer(self, entries: Iterable[Entry]) -> None:
+        """Leaves entries for later, without counting this delivery: they did not fail."""
         delivered = defaultdict(list)
         for entry in entries:
             delivered[entry.deliveries].append(entry.id)
@@ -142,21 +148,22 @@ class Stream:
                     INGEST_STREAM, CONSUMER_GROUP, self._consumer, 0, ids, justid=True, **how
                 )
 
-    async def finish(self, entries: Iterable[Entry]) -> None:
-        """Takes entries off the stream and writes their dead letters, each entry in one step."""
+    async def ack(self, entries: Iterable[Entry]) -> None:
+        """Acknowledges entries, deletes them and writes their dead letters, each entry in one
+        step."""
         with redis_errors():
             for entry in entries:
-                letters = [_arguments(entry, letter) for letter in entry.letters]
-                mine = await self._finish(
+                letters = [_arguments(entry, letter) for letter in entry.dead_letters]
+                mine = await self._ack(
                     keys=[INGEST_STREAM, DEAD_LETTERS_STREAM, DEAD_LETTER_COUNTS],
                     args=[CONSUMER_GROUP, entry.id, *itertools.chain.from_iterable(letters)],
                 )
                 if mine:
                     ENTRIES.inc()
                     DEAD_LETTERS.inc(len(letters))
-                    for letter in entry.letters:
+                    for letter in entry.dead_letters:
                         log.warning(
-                            "refused",
+                            "dead_letter",
                             gallery=letter.gallery,
                             filename=letter.filename,
                             entry=entry.id.decode(),
@@ -188,15 +195,10 @@ def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
 
 
 def _arguments(entry: Entry, letter: DeadLetter) -> list[bytes | str]:
-    """What the script needs of one letter: whose count, how many values, and these."""
-    values: list[bytes | str] = [
-        *("reason", letter.reason),
-        *("gallery", letter.gallery),
-        *("filename", letter.filename),
-        *("entry_id", entry.id),
-        *("deliveries", str(entry.deliveries)),
-    ]
-    for name, value in letter.fields.items():
-        values += [b"entry." + name, value]
+    """What the script needs of one dead letter: whose count, how many values, and these."""
+    written = DeadLetterEntry(
+        letter.reason, letter.gallery, letter.filename, entry.id, entry.deliveries, letter.fields
+    )
+    values = list(itertools.chain.from_iterable(written.to_fields().items()))
     counted = letter.gallery if GALLERY_NAME.fullmatch(letter.gallery) else ""
     return [counted, str(len(values)), *values]

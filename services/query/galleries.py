@@ -6,9 +6,8 @@ from typing import cast
 
 import structlog
 
-from passerby.contract import GALLERY_NAME, INGEST_STREAM, MAX_FILENAMES
+from passerby.contract import DEAD_LETTER_COUNTS, GALLERY_NAME, INGEST_STREAM, MAX_FILENAMES
 from passerby.v1 import search_pb2
-from services.gallery.keys import DEAD_LETTER_COUNTS
 from services.gallery.redis_connection import redis_errors
 from services.query.stores import Stores, serving_version, within
 from services.query.validation import check_filename, filter_expression, gallery_name

@@ -1,7 +1,7 @@
 """A real Milvus evaluates the expressions, and agrees with Python whatever the literals hold."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -69,8 +69,11 @@ def matches(row: Row, filter_: Filter) -> bool:
     )
 
 
+Query = Callable[[str], list[int]]
+
+
 @pytest.fixture(scope="module")
-def query(milvus_server: str) -> Iterator[object]:
+def query(milvus_server: str) -> Iterator[Query]:
     """An expression -> the sorted ids that Milvus finds by it."""
 
     async def fill() -> None:
@@ -105,7 +108,7 @@ FILTERS = st.builds(
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=repr)
-def test_each_literal_finds_exactly_its_rows(query, text: str) -> None:
+def test_each_literal_finds_exactly_its_rows(query: Query, text: str) -> None:
     for filter_ in (
         Filter(cameras=[text]),
         Filter(tags={text: "x"}),
@@ -119,13 +122,13 @@ def test_each_literal_finds_exactly_its_rows(query, text: str) -> None:
     max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(filter_=FILTERS)
-def test_milvus_and_python_agree(query, filter_: Filter) -> None:
+def test_milvus_and_python_agree(query: Query, filter_: Filter) -> None:
     text = expression(filter_)
     wanted = [row.id for row in ROWS if matches(row, filter_)]
     assert query(both(text, id_range(0, 2**63 - 1))) == wanted, text
 
 
-def test_an_empty_filter_is_no_expression() -> None:
+def test_an_empty_filter_has_an_empty_expression() -> None:
     assert expression(Filter()) == ""
     assert both("", "id > 1") == both("id > 1", "") == "id > 1"
 

@@ -6,8 +6,7 @@ import pytest
 from redis.asyncio import Redis
 
 from services.gallery.ids import bucket_and_field, candidate_ids
-from services.gallery.keys import names_key
-from services.gallery.names import Names
+from services.gallery.names import Names, names_key
 from services.gallery.redis_connection import connect
 from services.runtime.errors import Unavailable
 from tests.conftest import free_port
@@ -15,9 +14,16 @@ from tests.conftest import free_port
 HOSTILE = ["../../etc/passwd", "new\nline", "名前/人.jpg", "nul\0", "x" * 4096, " "]
 
 
+async def claimed(names: Names, gallery: str, filenames: list[str]) -> list[int]:
+    """The ids of filenames all of which get one."""
+    ids = [id_ for id_ in await names.claim(gallery, filenames) if id_ is not None]
+    assert len(ids) == len(filenames)
+    return ids
+
+
 async def test_a_claimed_name_is_found_in_both_directions(redis: Redis) -> None:
     names = Names(redis)
-    ids = await names.claim("people", HOSTILE)
+    ids = await claimed(names, "people", HOSTILE)
     assert ids == [candidate_ids("people", name)[0] for name in HOSTILE]
     assert await names.ids_of("people", HOSTILE) == ids
     assert await names.filenames_of("people", ids) == HOSTILE
@@ -34,14 +40,14 @@ async def test_claiming_again_changes_nothing(redis: Redis) -> None:
 
 async def test_galleries_have_names_of_their_own(redis: Redis) -> None:
     names = Names(redis)
-    (id_,) = await names.claim("left", ["a"])
+    (id_,) = await claimed(names, "left", ["a"])
     assert await names.ids_of("right", ["a"]) == [None]
     assert await names.filenames_of("right", [id_]) == [None]
 
 
 async def test_a_forgotten_name_is_gone_and_its_neighbour_stays(redis: Redis) -> None:
     names = Names(redis)
-    gone, stays = await names.claim("people", ["gone", "stays"])
+    gone, stays = await claimed(names, "people", ["gone", "stays"])
     await names.forget("people", [gone])
     await names.forget("people", [gone])
     assert await names.ids_of("people", ["gone", "stays"]) == [None, stays]

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from services.embedder.dcpl.model_directory import ModelCard, save_model
 from services.embedder.dcpl.network import Architecture, Dcpl
 from services.embedder.dcpl.vocabulary import Vocabulary
 from tests.conftest import free_port, milvus_client, wait_until
+from tests.support.indexer_parts import Indexer
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -142,7 +143,7 @@ class Stack:
         keys = self.redis.scan_iter(f"passerby:names:{gallery}:*", count=10_000)
         return sorted(name.decode() for key in keys for name in self.redis.hvals(key))
 
-    def letters(self) -> list[dict[str, str]]:
+    def dead_letters(self) -> list[dict[str, str]]:
         return [
             {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
             for _, fields in self.redis.xrange(DEAD_LETTERS_STREAM)
@@ -170,3 +171,10 @@ def stack(redis_url: str, milvus_uri: str, embedder: Service, tmp_path: Path) ->
     if indexer.process is not None and indexer.process.poll() is None:
         indexer.process.kill()
         indexer.process.wait()
+
+
+@pytest.fixture
+async def indexer(stack: Stack, embedder: Service) -> AsyncIterator[Indexer]:
+    indexer = Indexer(stack, embedder.address)
+    yield indexer
+    await indexer.close()

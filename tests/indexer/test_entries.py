@@ -23,7 +23,7 @@ def test_a_batch_and_its_json_mean_the_same() -> None:
     json = b'{"gallery": "people", "images": [{"filename": "a", "data": "/9j/"}]}'
     image = Image(filename="a", data=b"\xff\xd8\xff")
     for entry in (read(batch=batch(image)), read(json=json)):
-        assert (entry.gallery, entry.images, entry.letters) == ("people", [image], [])
+        assert (entry.gallery, entry.images, entry.dead_letters) == ("people", [image], [])
 
 
 def test_no_gallery_means_the_default_one() -> None:
@@ -35,20 +35,22 @@ def test_no_gallery_means_the_default_one() -> None:
     [
         ({"nonsense": b"1"}, "'nonsense'.*`batch` or `json`"),
         ({"batch": b"", "json": b"{}"}, "must have one"),
-        ({"batch": b"\xff\xff\xff\xff"}, "field batch is no serialised"),
+        ({"batch": b"\xff\xff\xff\xff"}, "field batch is not a serialised"),
         ({"batch": batch(gallery="Not A Gallery!")}, "Not A Gallery!.*1 to 63 of"),
         ({"batch": batch()}, "no images"),
-        ({"json": b'{"gallery": "x", "images": [{"filename"'}, "field json is no"),
+        ({"json": b'{"gallery": "x", "images": [{"filename"'}, "field json is not a"),
         ({"json": b'{"pictures": []}'}, "pictures"),
-        ({"json": b'{"images": [{"filename": "a", "data": 5}]}'}, "field json is no"),
-        ({"json": b"\xff\xfe"}, "field json is no"),
-        ({"json": b"[" * 100_000}, "field json is no"),
+        ({"json": b'{"images": [{"filename": "a", "data": 5}]}'}, "field json is not a"),
+        ({"json": b"\xff\xfe"}, "field json is not a"),
+        ({"json": b"[" * 100_000}, "field json is not a"),
     ],
 )
-def test_what_is_no_batch_is_refused_as_a_whole(fields: dict[str, bytes], reason: str) -> None:
+def test_an_entry_that_is_not_a_batch_is_rejected_as_a_whole(
+    fields: dict[str, bytes], reason: str
+) -> None:
     entry = read(**fields)
     assert entry.images == []
-    (letter,) = entry.letters
+    (letter,) = entry.dead_letters
     assert letter.filename == ""
     assert letter.fields == {name.encode(): value for name, value in fields.items()}
     assert re.search(reason, letter.reason)
@@ -67,15 +69,15 @@ GOOD = Image(filename="good", data=b"x")
         (Image(filename="a", data=b"x", tags={"k": "v" * 65_536}), "a: tags have more than"),
         (
             Image(filename="a", data=b"x", captured_at=Timestamp(seconds=253_402_300_800)),
-            "a: captured_at is no time",
+            "a: captured_at is not a time",
         ),
         (Image(filename="a", data=b"x", captured_at=Timestamp(nanos=-1)), "a: captured_at"),
     ],
 )
-def test_a_wrong_image_is_refused_alone(image: Image, reason: str) -> None:
+def test_an_invalid_image_is_rejected_alone(image: Image, reason: str) -> None:
     entry = read(batch=batch(GOOD, image, GOOD))
     assert entry.images == [GOOD, GOOD]
-    (letter,) = entry.letters
+    (letter,) = entry.dead_letters
     assert reason in letter.reason
     assert (letter.gallery, letter.filename) == ("people", image.filename)
     again = ImageBatch.FromString(letter.fields[b"batch"])
@@ -90,11 +92,11 @@ def test_the_limits_themselves_are_allowed() -> None:
         captured_at=Timestamp(seconds=253_402_300_799, nanos=999_999_999),
         tags={"k": "v" * 65_000},
     )
-    assert read(batch=batch(image)).letters == []
+    assert read(batch=batch(image)).dead_letters == []
 
 
 @given(st.dictionaries(st.sampled_from([b"batch", b"json", b"x"]), st.binary(), min_size=1))
-def test_any_entry_is_images_or_letters(fields: dict[bytes, bytes]) -> None:
+def test_any_entry_becomes_images_or_dead_letters(fields: dict[bytes, bytes]) -> None:
     entry = read_entry(b"1-0", fields, 3)
-    assert entry.images or entry.letters
-    assert all(letter.reason for letter in entry.letters)
+    assert entry.images or entry.dead_letters
+    assert all(letter.reason for letter in entry.dead_letters)

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -26,12 +27,16 @@ def push_all(stack: Stack) -> None:
         stack.push("people", {f"{i}.png": picture(i) for i in range(start, start + 4)})
 
 
+def has_names(stack: Stack, count: int) -> bool:
+    return len(stack.names("people")) >= count
+
+
 def assert_all_once(stack: Stack) -> None:
     assert stack.rows("people") == IMAGES
     assert stack.names("people") == sorted(f"{i}.png" for i in range(IMAGES))
     kept = [path.read_bytes() for path in (stack.folder / "kept").rglob("*") if path.is_file()]
     assert sorted(kept) == sorted(picture(i) for i in range(IMAGES))
-    assert [letter["filename"] for letter in stack.letters()] == ["broken.png"]
+    assert [letter["filename"] for letter in stack.dead_letters()] == ["broken.png"]
     assert stack.redis.xpending(INGEST_STREAM, CONSUMER_GROUP)["pending"] == 0
 
 
@@ -41,7 +46,7 @@ def test_killed_again_and_again_it_indexes_everything_once(stack: Stack) -> None
         # Again each time: a quick machine indexes them all before it is killed.
         push_all(stack)
         stack.indexer.start(ready=False, INDEXER_BATCH_IMAGES="8")
-        wait_until(lambda n=names: len(stack.names("people")) >= n, "some names", 60)
+        wait_until(partial(has_names, stack, names), "some names", 60)
         stack.indexer.end(signal.SIGKILL)
     assert stack.redis.xlen(INGEST_STREAM) > 0
     # A pod with another name finds what the dead one had in hand.
@@ -95,7 +100,7 @@ def test_started_alone_it_says_what_is_missing_and_works_once_it_is_there(
         stack.drained(60)
         assert stack.milvus.describe_alias("gallery_people")["collection_name"] != before
         assert stack.rows("people") == 3
-        assert stack.letters() == []
+        assert stack.dead_letters() == []
     finally:
         late.end(signal.SIGKILL)
 
@@ -106,7 +111,7 @@ def test_started_alone_it_says_what_is_missing_and_works_once_it_is_there(
         ("INDEXER_ALLOWED_ROOTS", "nonsense://images", "nonsense"),
         ("INDEXER_BATCH_IMAGES", "0", "greater than or equal to 1"),
         ("REDIS_URL", "localhost:6379", "redis://, rediss:// or unix://"),
-        ("REDIS_URL", "redis://localhost:port", "its port is no number"),
+        ("REDIS_URL", "redis://localhost:port", "its port is not a number"),
         ("MILVUS_INDEX_PARAMS", "{M: 16}", "property name enclosed in double quotes"),
     ],
 )

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.indexer.entries import Refused
-from services.indexer.sources import READS_AT_ONCE, Sources
+from services.indexer.entries import InvalidImageEntry
+from services.indexer.sources import READS_AT_ONCE, ReadBudget, Sources
 from services.runtime.errors import Unavailable
 from tests.conftest import free_port
 
@@ -86,7 +86,7 @@ async def test_what_lies_below_the_root_is_read(sources: Sources, disk: Path) ->
     ],
 )
 async def test_everything_else_is_not_allowed(sources: Sources, disk: Path, uri: str) -> None:
-    with pytest.raises(Refused, match=r"not allowed.*INDEXER_ALLOWED_ROOTS"):
+    with pytest.raises(InvalidImageEntry, match=r"not allowed.*INDEXER_ALLOWED_ROOTS"):
         await sources.read(uri.format(disk=disk))
 
 
@@ -104,13 +104,13 @@ def test_no_path_that_is_allowed_leads_out(
 ) -> None:
     try:
         _, path = sources.locate(f"{scheme}{disk}/images/{'/'.join(pieces)}")
-    except Refused:
+    except InvalidImageEntry:
         return
     assert Path(path).resolve().is_relative_to((disk / "images").resolve())
 
 
 async def test_without_roots_nothing_is_allowed(disk: Path) -> None:
-    with pytest.raises(Refused, match="which is empty"):
+    with pytest.raises(InvalidImageEntry, match="which is empty"):
         await Sources([], max_bytes=100).read((disk / "images" / "a.jpg").as_uri())
 
 
@@ -120,21 +120,21 @@ async def test_what_is_no_readable_file_is_refused_with_the_reason(
     for name, reason in (
         ("nowhere.jpg", "no such file"),
         ("a.jpg/b.jpg", "no such file"),
-        ("inner folder", "no regular file"),
-        ("pipe", "no regular file"),
+        ("inner folder", "not a regular file"),
+        ("pipe", "not a regular file"),
         ("loop", "cannot be read: .*symbolic links"),
         ("x" * 256, "cannot be read: .*name too long"),
     ):
-        with pytest.raises(Refused, match=reason):
+        with pytest.raises(InvalidImageEntry, match=reason):
             await sources.read(str(disk / "images" / name))
 
 
-async def test_a_file_past_the_limit_is_refused_and_one_at_it_is_read(disk: Path) -> None:
+async def test_a_file_past_the_limit_is_rejected_and_one_at_it_is_read(disk: Path) -> None:
     (disk / "images" / "big").write_bytes(b"x" * 101)
-    with pytest.raises(Refused, match="more than 100 bytes"):
+    with pytest.raises(InvalidImageEntry, match="more than 100 bytes"):
         await Sources([str(disk / "images")], max_bytes=100).read(str(disk / "images" / "big"))
     allowed = Sources([str(disk / "images")], max_bytes=101)
-    assert len(await allowed.read(str(disk / "images" / "big"))) == 101
+    assert await allowed.read(str(disk / "images" / "big")) == b"x" * 101
 
 
 async def test_remote_roots_are_compared_as_they_are_written() -> None:
@@ -152,9 +152,9 @@ async def test_remote_roots_are_compared_as_they_are_written() -> None:
         "/bucket/people/a b.jpg",
         quote("memory://bucket/people/a b.jpg"),
     ):
-        with pytest.raises(Refused, match="not allowed"):
+        with pytest.raises(InvalidImageEntry, match="not allowed"):
             await sources.read(uri)
-    with pytest.raises(Refused, match="no such file"):
+    with pytest.raises(InvalidImageEntry, match="no such file"):
         await sources.read("memory://bucket/people/c.jpg")
 
 
@@ -187,7 +187,7 @@ async def test_http_tells_a_wrong_uri_from_a_server_that_is_away(web: str) -> No
     sources = Sources([web, nobody], max_bytes=100)
     assert await sources.read(f"{web}/200") == b"a"
     for status, reason in ((404, "no such file"), (403, "cannot be read: 403"), (410, "410")):
-        with pytest.raises(Refused, match=reason):
+        with pytest.raises(InvalidImageEntry, match=reason):
             await sources.read(f"{web}/{status}")
     for uri in (f"{web}/408", f"{web}/429", f"{web}/500", f"{web}/503", f"{nobody}/200"):
         with pytest.raises(Unavailable, match="cannot be read at the moment"):
@@ -219,8 +219,14 @@ async def test_a_storage_that_hangs_stops_no_other(
     assert all(isinstance(result, Unavailable) for result in results)
 
 
-async def test_what_is_no_longer_wanted_is_not_read(sources: Sources, disk: Path) -> None:
-    assert await sources.read(str(disk / "images" / "a.jpg"), lambda: False) is None
+async def test_a_file_is_not_read_once_the_budget_is_spent(sources: Sources, disk: Path) -> None:
+    file = disk / "images" / "a.jpg"
+    budget = ReadBudget(1)
+    data = await sources.read(str(file), budget)
+    assert data == file.read_bytes()
+    assert budget.left == 1 - len(file.read_bytes())
+    assert await sources.read(str(file), budget) is None
+    assert await sources.read(str(file)) == data
 
 
 async def test_a_storage_that_fails_is_no_fault_of_the_file() -> None:

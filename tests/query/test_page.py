@@ -10,7 +10,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from redis import Redis
 
-from services.gallery.keys import DEAD_LETTER_COUNTS
+from passerby.contract import DEAD_LETTER_COUNTS
 from tests.query.conftest import Service, people
 
 CHROMIUM = Path("/usr/bin/chromium")

@@ -10,8 +10,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from PIL import Image
 from redis import Redis
 
+from passerby.contract import DEAD_LETTER_COUNTS
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc, search_pb2, search_pb2_grpc
-from services.gallery.keys import DEAD_LETTER_COUNTS
 from tests.query.conftest import Service, people
 
 Request = search_pb2.SearchRequest

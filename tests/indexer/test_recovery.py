@@ -1,0 +1,209 @@
+"""Unfinished entries are taken over, in order, and blamed only for what they did."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from passerby.contract import CONSUMER_GROUP, INGEST_STREAM
+from passerby.v1.queue_pb2 import ImageBatch
+from services.gallery.milvus_connection import MilvusRefused
+from services.gallery.vectors import Row
+from services.indexer.sources import ReadBudget
+from services.indexer.stream import Stream
+from services.runtime.embedder_client import Embedding, Rejected
+from services.runtime.errors import Unavailable
+from tests.indexer.conftest import Service, Stack, picture
+from tests.support.indexer_parts import Indexer, nearest
+
+
+async def test_an_image_pushed_while_the_indexer_is_away_wins_over_the_one_left_unfinished(
+    indexer: Indexer, stack: Stack
+) -> None:
+    names = [f"{number}.png" for number in range(12)]
+    for number, name in enumerate(names):
+        stack.push("people", {name: picture(number)})
+    await indexer.stream.make_group()
+    assert len(await indexer.stream.read(len(names), 10)) == len(names)
+    for number, name in reversed(list(enumerate(names))):
+        stack.push("people", {name: picture(100 + number)})
+    await indexer.index()
+    for number, name in enumerate(names):
+        assert await nearest(indexer, "people", picture(100 + number)) == name
+
+
+async def test_entries_of_a_dead_consumer_are_taken_over(indexer: Indexer, stack: Stack) -> None:
+    for number in range(5):
+        stack.push("people", {f"{number}.png": picture(number)})
+    await indexer.stream.make_group()
+    assert len(await Stream(indexer.redis, "dead").read(3, 10)) == 3
+    assert len(await Stream(indexer.redis, "here").read(1, 10)) == 1  # an earlier life
+    await indexer.index()
+    assert stack.rows("people") == 5
+    assert stack.redis.xpending(INGEST_STREAM, CONSUMER_GROUP)["pending"] == 0
+
+
+async def test_entries_of_a_live_consumer_are_left_to_it(
+    stack: Stack, embedder: Service, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Indexer(stack, embedder.address, consumer="other")
+    resume = asyncio.Event()
+    embed = indexer.embedder.embed
+
+    async def slow(images: Sequence[bytes], version: str = "") -> list[Embedding | Rejected]:
+        await resume.wait()
+        return await embed(images, version)
+
+    monkeypatch.setattr(indexer.embedder, "embed", slow)
+    await indexer.stream.make_group()
+    stack.push("people", {"1.png": picture(1)})
+    async with indexer.running():
+        while not await indexer.stream.own_pending(1):
+            await asyncio.sleep(0.02)
+        async with other.running():
+            await asyncio.sleep(2.5 * other.settings.takeover_s)
+            (pending,) = await indexer.stream.own_pending(10)
+            assert pending.deliveries == 1
+            resume.set()
+            await indexer.drained()
+    assert stack.rows("people") == 1
+    await other.close()
+
+
+async def test_a_poisonous_entry_becomes_a_dead_letter_and_its_neighbours_are_indexed(
+    indexer: Indexer, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As far as the consumer can tell, whatever holds this image breaks Milvus each time."""
+    upsert = indexer.vectors.upsert
+
+    async def breaking(gallery: str, version: str, rows: Sequence[Row]) -> None:
+        if any(row.camera == "poison" for row in rows):
+            raise MilvusRefused("broken by poison")
+        await upsert(gallery, version, rows)
+
+    monkeypatch.setattr(indexer.vectors, "upsert", breaking)
+    stack.push("people", {"0.png": picture(0)})
+    stack.push("people", {"poison.png": picture(99)}, camera="poison")
+    for number in range(1, 6):
+        stack.push("people", {f"{number}.png": picture(number)})
+
+    async with indexer.running(), asyncio.timeout(60):
+        number = 6
+        while not stack.dead_letters():  # others succeed meanwhile, or it would not be blamed
+            stack.push("people", {f"{number}.png": picture(number)})
+            number += 1
+            await asyncio.sleep(0.3)
+        await indexer.drained()
+    (letter,) = stack.dead_letters()
+    assert "broken by poison" in letter["reason"]
+    assert letter["deliveries"] == "6"
+    assert stack.names("people").count("0.png") == 1
+    assert stack.rows("people") == number
+
+
+async def test_an_entry_is_not_blamed_when_nothing_succeeds(
+    indexer: Indexer, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upsert, attempts = indexer.vectors.upsert, list[int]()
+
+    async def broken(gallery: str, version: str, rows: Sequence[Row]) -> None:
+        attempts.append(len(rows))
+        if len(attempts) < 9:
+            raise MilvusRefused("broken for everybody")
+        await upsert(gallery, version, rows)
+
+    monkeypatch.setattr(indexer.vectors, "upsert", broken)
+    stack.push("people", {"1.png": picture(1)})
+    stack.push("people", {"2.png": picture(2)})
+    async with indexer.running():
+        await indexer.drained(40)
+    assert stack.dead_letters() == []
+    assert stack.rows("people") == 2
+
+
+async def test_a_storage_that_is_away_delays_only_its_own_entries(
+    indexer: Indexer, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, read = True, indexer.sources.read
+
+    async def reading(uri: str, budget: ReadBudget | None) -> bytes | None:
+        if away:
+            raise Unavailable("storage is away")
+        return await read(uri, budget)
+
+    monkeypatch.setattr(indexer.sources, "read", reading)
+    file = stack.folder / "allowed" / "1.png"
+    file.write_bytes(picture(1))
+    batch = ImageBatch(gallery="people")
+    batch.images.add(filename="remote.png", uri=file.as_uri())
+    batch.images.add(filename="beside.png", data=picture(2))
+    stack.redis.xadd(INGEST_STREAM, {"batch": batch.SerializeToString()})
+    for number in range(3, 6):
+        stack.push("people", {f"{number}.png": picture(number)})
+    async with indexer.running():
+        async with asyncio.timeout(20):
+            while stack.redis.xlen(INGEST_STREAM) > 1:
+                await asyncio.sleep(0.05)
+        assert stack.names("people") == ["3.png", "4.png", "5.png"]
+        await asyncio.sleep(3)  # a few more deliveries, none of which counts
+        away = False
+        await indexer.drained()
+    assert stack.rows("people") == 5
+    assert stack.dead_letters() == []
+
+
+@pytest.mark.parametrize("consumer", ["dead", "here"])
+async def test_new_entries_come_first_while_many_wait_for_their_storage(
+    stack: Stack, embedder: Service, consumer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many that going through them takes longer than the time after which they are retried;
+    each of them still has its turn."""
+    indexer = Indexer(stack, embedder.address, batch_images=2)
+    asked = set[str]()
+
+    async def away(uri: str, budget: ReadBudget | None) -> bytes:
+        asked.add(uri)
+        raise Unavailable("storage is away")
+
+    monkeypatch.setattr(indexer.sources, "read", away)
+    for entry in range(60):
+        batch = ImageBatch(gallery="people")
+        batch.images.add(filename=f"{entry}.png", uri=f"/away/{entry}.png")
+        stack.redis.xadd(INGEST_STREAM, {"batch": batch.SerializeToString()})
+    await indexer.stream.make_group()
+    before = Stream(indexer.redis, consumer)
+    await before.release([entry for entry, _ in await before.read(60, 10)])
+    async with indexer.running():
+        stack.push("people", {"new.png": picture(1)})
+        async with asyncio.timeout(5):
+            while stack.redis.xlen(INGEST_STREAM) > 60:
+                await asyncio.sleep(0.05)
+        async with asyncio.timeout(20):
+            while len(asked) < 60:
+                await asyncio.sleep(0.05)
+    assert stack.names("people") == ["new.png"]
+    await indexer.close()
+
+
+async def test_a_stop_while_milvus_is_away_does_not_count_against_an_entry(
+    stack: Stack, embedder: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    indexer = Indexer(stack, embedder.address, drain_s=0.1)
+    upsert, waiting = indexer.vectors.upsert, asyncio.Event()
+
+    async def away(gallery: str, version: str, rows: Sequence[Row]) -> None:
+        waiting.set()
+        raise Unavailable("Milvus is away")
+
+    monkeypatch.setattr(indexer.vectors, "upsert", away)
+    stack.push("people", {"1.png": picture(1)})
+    stack.push("people", {"2.png": picture(2)})
+    for _ in range(indexer.settings.max_deliveries + 1):
+        waiting.clear()
+        async with indexer.running():
+            await asyncio.wait_for(waiting.wait(), 10)
+    monkeypatch.setattr(indexer.vectors, "upsert", upsert)
+    await indexer.index()
+    assert stack.rows("people") == 2
+    assert stack.dead_letters() == []
+    await indexer.close()
