@@ -22,7 +22,7 @@ from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.dcpl.model_directory import load_model
 from services.embedder.images import decode
 from services.runtime.grpc_client import connect
-from tests.conftest import free_port
+from tests.support.processes import free_port
 from training.data.augment import normalise
 from training.synthetic import generate
 

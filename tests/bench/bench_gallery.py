@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from services.gallery.ids import BUCKET_BITS
 from services.gallery.names import Names
-from tests.conftest import redis_running
+from tests.support.stores import redis_running
 
 NAMES = 200_000
 # 100 million names over all buckets, and 200,000 over as many as give the same density.

@@ -14,7 +14,7 @@ from passerby import Client
 from passerby.contract import INGEST_STREAM
 from services.embedder.dcpl.model_directory import load_model
 from services.embedder.images import decode
-from tests.e2e.conftest import enqueue, make_stack
+from tests.support.stack import enqueue, make_stack
 from training.data.augment import normalise
 from training.synthetic import generate
 

@@ -24,7 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.stack import REPOSITORY
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
-from tests.conftest import free_port, wait_until
+from tests.support.processes import free_port, wait_until
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(3600)]
 

@@ -13,8 +13,8 @@ import pytest
 
 from deploy.local.__main__ import demo
 from deploy.local.stack import Ports, Stack, StackError, variable
-from tests.conftest import wait_until
-from tests.e2e.conftest import make_stack
+from tests.support.processes import wait_until
+from tests.support.stack import make_stack
 
 REPOSITORY = Path(__file__).parents[2]
 

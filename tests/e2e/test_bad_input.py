@@ -11,8 +11,9 @@ from deploy.local.stack import Stack
 from passerby import Client
 from passerby.contract import INGEST_STREAM
 from passerby.v1 import queue_pb2, search_pb2, search_pb2_grpc
-from tests.e2e.conftest import People, dead_letters, enqueue, wait_until_indexed
-from tests.embedder.test_images import file_of, half_and_half, png_claiming
+from tests.support.hostile import FILENAMES
+from tests.support.pictures import file_of, half_and_half, png_claiming
+from tests.support.stack import People, dead_letters, enqueue, wait_until_indexed
 
 UNREADABLE = {
     "truncated.jpg": file_of(half_and_half(size=(200, 400)), "JPEG")[:1500],
@@ -29,17 +30,6 @@ READABLE = {
     "grey.png": file_of(half_and_half("L")),
     "palette.png": file_of(half_and_half("P"), transparency=0),
 }
-
-HOSTILE_NAMES = [
-    "../../etc/passwd",
-    "/etc/passwd",
-    "quote\"s\\ and 'apostrophes' or 1 == 1 or id in [1]",
-    "new\nline\r\n\ttab",
-    "名前/人.jpg",
-    "🚶.jpg",
-    "%2e%2e%2f",
-    "x" * 2048,
-]
 
 
 def test_broken_images_do_not_hurt_their_neighbours(
@@ -74,11 +64,11 @@ def test_a_rotated_photograph_is_indexed_upright(
 def test_hostile_filenames_are_kept_as_they_are(
     people: People, client: Client, redis: Redis, gallery: str
 ) -> None:
-    enqueue(redis, gallery, {name: people.image(i) for i, name in enumerate(HOSTILE_NAMES)})
+    enqueue(redis, gallery, {name: people.image(i) for i, name in enumerate(FILENAMES)})
     wait_until_indexed(redis)
     found = {hit.filename for hit in client.search("a person", gallery=gallery, top_k=100)}
-    assert found == set(HOSTILE_NAMES)
-    for name in HOSTILE_NAMES:
+    assert found == set(FILENAMES)
+    for name in FILENAMES:
         others = [hit.filename for hit in client.search(filename=name, gallery=gallery)]
         assert name not in others
         assert client.delete(gallery=gallery, filenames=[name]) == 1

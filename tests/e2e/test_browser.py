@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from deploy.local.stack import Stack
 from passerby import Client
-from tests.e2e.conftest import People
+from tests.support.stack import People
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

@@ -13,8 +13,8 @@ from redis import Redis
 from deploy.local.stack import Stack
 from passerby import Client, Filter, Image, Refused, Unavailable
 from passerby.contract import INGEST_STREAM, MAX_FILENAMES
-from tests.conftest import free_port
-from tests.e2e.conftest import People, passerby, wait_until_indexed
+from tests.support.processes import free_port
+from tests.support.stack import People, passerby, wait_until_indexed
 
 MORNING = datetime(2026, 5, 1, 8, tzinfo=UTC)
 EVENING = datetime(2026, 5, 1, 20, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from deploy.local.stack import REPOSITORY, Stack
-from tests.e2e.conftest import People, passerby
+from tests.support.stack import People, passerby
 from training.__main__ import main
 
 IMAGES = 160

@@ -10,8 +10,7 @@ from redis import Redis
 from deploy.local.stack import Stack
 from passerby import Client
 from passerby.contract import INGEST_STREAM
-from tests.conftest import REDIS_CLI, milvus_client
-from tests.e2e.conftest import (
+from tests.support.stack import (
     People,
     dead_letters,
     enqueue,
@@ -19,6 +18,7 @@ from tests.e2e.conftest import (
     passerby,
     wait_until_indexed,
 )
+from tests.support.stores import REDIS_CLI, milvus_client
 
 
 def rows_in_milvus(stack: Stack, gallery: str) -> int:

@@ -10,7 +10,7 @@ import pytest
 
 from deploy.local.stack import REPOSITORY, Stack
 from passerby import Client
-from tests.e2e.conftest import People
+from tests.support.stack import People
 
 JAVASCRIPT = REPOSITORY / "tests" / "e2e" / "javascript"
 

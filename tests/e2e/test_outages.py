@@ -1,26 +1,29 @@
 """Whichever process dies, whenever it dies: the others wait, and nothing accepted is lost."""
 
 import itertools
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from redis import Redis
 
-from deploy.local.stack import Program, Stack
+from deploy.local.stack import Stack
 from passerby import Client
 from passerby.contract import INGEST_STREAM
-from tests.conftest import wait_until
-from tests.e2e.conftest import People, dead_letters, enqueue, make_stack, wait_until_indexed
+from tests.support.processes import NOT_SERVING, SERVING, health, wait_for_health, wait_until
+from tests.support.stack import (
+    People,
+    dead_letters,
+    enqueue,
+    kill,
+    make_stack,
+    program,
+    wait_until_indexed,
+)
 
 IMAGES = 240
-SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 @pytest.fixture(scope="module")
@@ -30,23 +33,6 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack.up()
     yield stack
     stack.down()
-
-
-def program(stack: Stack, name: str) -> Program:
-    return next(program for program in stack.programs if program.name == name)
-
-
-def kill(stack: Stack, name: str) -> None:
-    victim = program(stack, name)
-    os.kill(int(stack.lock(victim).read_text()), signal.SIGKILL)
-    wait_until(lambda: not stack.running(victim), f"the end of {name}")
-
-
-def health(address: str, service: str = "") -> int:
-    with grpc.insecure_channel(address) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)  # type: ignore[attr-defined]
-        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5)
-        return int(answer.status)
 
 
 @pytest.mark.parametrize("victim", ["embedder", "indexer", "milvus", "query"])
@@ -107,8 +93,8 @@ def test_services_say_what_is_missing_and_go_on_by_themselves(
         wait_until_indexed(redis)
     kill(own_stack, gone)
     for service in (query, indexer):
-        wait_until(lambda s=service: health(s, gone) != SERVING, f"{gone} reported missing")  # type: ignore[misc]
-        assert health(service) != SERVING
+        wait_for_health(service, NOT_SERVING, gone)
+        assert health(service) == NOT_SERVING
         assert health(service, "live") == SERVING
     with (
         Client(query=query, redis_url=own_stack.redis_url) as client,
@@ -117,7 +103,7 @@ def test_services_say_what_is_missing_and_go_on_by_themselves(
         client.search("a person", gallery=gallery)
     own_stack._start(program(own_stack, gone))
     for service in (query, indexer):
-        wait_until(lambda s=service: health(s) == SERVING, "recovery", 60)  # type: ignore[misc]
+        wait_for_health(service)
     with Redis.from_url(own_stack.redis_url) as redis:
         enqueue(redis, gallery, {"after.jpg": people.image(1)})
         wait_until_indexed(redis)
@@ -134,8 +120,8 @@ def test_services_start_in_any_order(people: People, tmp_path: Path) -> None:
         for name in ("query", "indexer"):
             stack._start(program(stack, name))
         for port in (stack.ports.query, stack.ports.indexer):
-            wait_until(lambda p=port: _answers(f"127.0.0.1:{p}"), "an answer", 60)  # type: ignore[misc]
-            assert health(f"127.0.0.1:{port}") != SERVING
+            wait_for_health(f"127.0.0.1:{port}", SERVING, "live")
+            assert health(f"127.0.0.1:{port}") == NOT_SERVING
         stack.up()
         with Redis.from_url(stack.redis_url) as redis:
             enqueue(redis, "late", {"1.jpg": people.image(0)})
@@ -144,14 +130,6 @@ def test_services_start_in_any_order(people: People, tmp_path: Path) -> None:
             assert [hit.filename for hit in client.search("a person", gallery="late")] == ["1.jpg"]
     finally:
         stack.down()
-
-
-def _answers(address: str) -> bool:
-    try:
-        health(address, "live")
-    except grpc.RpcError:
-        return False
-    return True
 
 
 def test_searches_answer_while_a_gallery_grows(own_stack: Stack, people: People) -> None:

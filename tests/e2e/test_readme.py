@@ -14,8 +14,9 @@ from redis import Redis
 
 from deploy.local.stack import REPOSITORY, Stack, variable
 from passerby.contract import INGEST_STREAM
-from tests.conftest import REDIS_CLI, wait_until
-from tests.e2e.conftest import make_stack
+from tests.support.processes import wait_until
+from tests.support.stack import make_stack
+from tests.support.stores import REDIS_CLI
 
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

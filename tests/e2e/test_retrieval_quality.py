@@ -9,7 +9,7 @@ import torch
 from deploy.local.stack import REPOSITORY, Stack
 from passerby import Client
 from services.embedder.dcpl.model_directory import load_model
-from tests.e2e.conftest import People
+from tests.support.stack import People
 from training.data.datasets import read_dataset
 from training.data.pixels import decoded
 from training.evaluation.evaluate import embed_split

@@ -10,11 +10,17 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from deploy.local.stack import REPOSITORY, Stack, _serves
+from deploy.local.stack import REPOSITORY, Stack
 from passerby import Client
-from tests.conftest import free_port, wait_until
-from tests.e2e.conftest import People, dead_letters, enqueue, make_stack, wait_until_indexed
-from tests.e2e.test_outages import program
+from tests.support.processes import free_port, wait_for_health
+from tests.support.stack import (
+    People,
+    dead_letters,
+    enqueue,
+    make_stack,
+    program,
+    wait_until_indexed,
+)
 
 SERVICES = ("embedder", "indexer", "query")
 
@@ -48,7 +54,7 @@ class Replicas:
                 stdout=output,
                 stderr=output,
             )
-        wait_until(lambda: _serves(f"127.0.0.1:{port}"), f"{service} {number} ready", 90)
+        wait_for_health(f"127.0.0.1:{port}", timeout_s=90)
 
     def stop(self, service: str, number: int) -> None:
         """SIGTERM, and the exit code that says that nothing was cut off."""

@@ -8,7 +8,7 @@ import pytest
 
 from deploy.local.stack import REPOSITORY, Stack
 from passerby import Client, Unavailable, selftest
-from tests.conftest import free_port
+from tests.support.processes import free_port
 
 STEPS = ["reach", "push", "index", "search", "delete"]
 

@@ -10,7 +10,9 @@ import torch
 from services.embedder.dcpl.network import IMAGE_TOWERS
 from services.embedder.dcpl.precision import choose_precision
 from services.embedder.encoder import Encoder, NoSuchDevice, choose_device
-from tests.embedder.conftest import Bare, random_network, random_pixels
+from tests.support.embedder import Bare
+from tests.support.models import random_network
+from tests.support.pictures import random_pixels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

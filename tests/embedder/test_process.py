@@ -15,8 +15,9 @@ from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.settings import EmbedderSettings
 from services.runtime.grpc_client import connect
 from services.runtime.settings import InvalidSetting, load
-from tests.conftest import free_port, wait_until
-from tests.embedder.conftest import SERVING, png, random_pixels
+from tests.support.embedder import SERVING
+from tests.support.pictures import png, random_pixels
+from tests.support.processes import free_port, wait_until
 
 COMMAND = [sys.executable, "-m", "services.embedder"]
 

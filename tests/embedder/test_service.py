@@ -14,7 +14,9 @@ from prometheus_client import REGISTRY
 
 from passerby.v1 import embedder_pb2
 from services.runtime.process import CannotStart
-from tests.embedder.conftest import Bare, Serving, make_model, png, random_pixels
+from tests.support.embedder import Bare, Serving
+from tests.support.models import DIMENSION, make_model
+from tests.support.pictures import png, random_pixels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -124,7 +126,7 @@ async def test_models_are_found_by_name_and_version_and_the_first_is_preferred(
     assert model == embedder_pb2.Model(
         name=other.name,
         version=other.version,
-        dimension=64,
+        dimension=DIMENSION,
         device="cpu",
         precision="float32",
         vocabulary_size=len(other.vocabulary),
@@ -151,7 +153,7 @@ async def test_many_callers_at_once_get_their_own_vectors_from_shared_batches(
 
 def batches() -> float:
     """Forward passes so far, of images and of captions."""
-    labels = [{"model": "tiny-0", "modality": modality} for modality in ("images", "captions")]
+    labels = [{"model": "random-0", "modality": modality} for modality in ("images", "captions")]
     name = "passerby_embedder_batch_items_count"
     return sum(REGISTRY.get_sample_value(name, label) or 0 for label in labels)
 
@@ -180,7 +182,7 @@ async def test_what_misses_its_deadline_leaves_the_queue(serving: Serving) -> No
         assert late.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         async with asyncio.timeout(10):
             while REGISTRY.get_sample_value(
-                "passerby_embedder_in_hand", {"model": "tiny-0", "modality": "images"}
+                "passerby_embedder_in_hand", {"model": "random-0", "modality": "images"}
             ):
                 await asyncio.sleep(0.01)
         assert len((await service.stub.EmbedImages(images(1))).results) == 1
@@ -229,10 +231,10 @@ async def test_a_device_that_is_not_there_ends_the_start(serving: Serving) -> No
 async def test_what_is_in_hand_when_it_stops_is_answered(serving: Serving) -> None:
     async with serving(max_batch=2) as service:
         calls = [asyncio.ensure_future(service.stub.EmbedImages(images(*range(20))))]
-        labels = {"model": "tiny-0", "modality": "images"}
+        labels = {"model": "random-0", "modality": "images"}
         while not REGISTRY.get_sample_value("passerby_embedder_in_hand", labels):
             await asyncio.sleep(0.001)
         service.stop.set()
         answers = await asyncio.gather(*calls)
         await service.ended
-    assert all(vector(result).size == 64 for answer in answers for result in answer.results)
+    assert all(vector(result).size == DIMENSION for answer in answers for result in answer.results)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from passerby.v1.search_pb2 import Filter
 from services.gallery.filters import both, expression, id_range, shown_key, stored_key
 from services.gallery.vectors import Row, Vectors
-from tests.conftest import milvus_client
+from tests.support.stores import milvus_client
 
 HOSTILE = [
     "",

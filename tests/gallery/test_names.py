@@ -9,7 +9,7 @@ from services.gallery.ids import bucket_and_field, candidate_ids
 from services.gallery.names import Names, names_key
 from services.gallery.redis_connection import connect
 from services.runtime.errors import Unavailable
-from tests.conftest import free_port
+from tests.support.processes import free_port
 
 HOSTILE = ["../../etc/passwd", "new\nline", "名前/人.jpg", "nul\0", "x" * 4096, " "]
 

@@ -12,7 +12,8 @@ from services.gallery import milvus_connection
 from services.gallery.vectors import Match, Row, Vectors
 from services.indexer.retry import retry_until_available
 from services.runtime.errors import NotFound, Unavailable
-from tests.conftest import free_port, milvus_client, milvus_running
+from tests.support.processes import free_port
+from tests.support.stores import milvus_client, milvus_running
 
 
 def direction(number: int, dimension: int = 8) -> NDArray[np.float32]:

@@ -6,8 +6,9 @@ import pytest
 
 from passerby.contract import CONSUMER_GROUP, INGEST_STREAM
 from passerby.v1.queue_pb2 import ImageBatch
-from tests.indexer.conftest import Stack, picture
+from tests.support.indexer import Stack
 from tests.support.indexer_parts import Indexer, nearest
+from tests.support.pictures import picture
 
 
 async def test_pushing_again_changes_nothing(indexer: Indexer, stack: Stack) -> None:

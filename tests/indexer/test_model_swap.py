@@ -1,14 +1,18 @@
 """While a gallery moves to another model's vectors, every image is found."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from services.gallery.vectors import Row
 from services.runtime.embedder_client import Embedding
-from tests.indexer.conftest import Service, Stack, make_model, picture
+from tests.support import faults
+from tests.support.indexer import Stack
 from tests.support.indexer_parts import Indexer, nearest
+from tests.support.models import make_model
+from tests.support.pictures import picture
+from tests.support.processes import Service
 
 
 @pytest.fixture(scope="module")
@@ -46,15 +50,14 @@ async def test_an_image_pushed_while_the_model_is_swapped_is_found_at_once(
 
 
 async def test_a_switch_that_comes_between_an_images_two_vectors_stays(
-    indexer: Indexer, stack: Stack, new_embedder: Service, monkeypatch: pytest.MonkeyPatch
+    indexer: Indexer, stack: Stack, new_embedder: Service
 ) -> None:
     stack.push("people", {"0.png": picture(0)})
     await indexer.index()
     old = await indexer.vectors.model_version("people")
     swapping = Indexer(stack, new_embedder.address)
-    lacking = swapping.vectors.lacking
 
-    async def overtaken(gallery: str, version: str, ids: Sequence[int]) -> list[int]:
+    async def overtaken(gallery: str, *_: object) -> None:
         """Asked once the new vector is written; another batch ends the swap now."""
         (id_,) = await swapping.names.ids_of(gallery, ["0.png"])
         (result,) = await swapping.embedder.embed([picture(0)])
@@ -63,9 +66,8 @@ async def test_a_switch_that_comes_between_an_images_two_vectors_stays(
         await swapping.vectors.upsert(gallery, result.version, [Row(id_, result.vector)])
         await swapping.vectors.switch_when_complete(gallery, result.version)
         assert await swapping.vectors.model_version("people") == result.version
-        return await lacking(gallery, version, ids)
 
-    monkeypatch.setattr(swapping.vectors, "lacking", overtaken)
+    faults.before(swapping.vectors.lacking, overtaken)
     stack.push("people", {"1.png": picture(1)})
     await swapping.index()
     assert await swapping.vectors.model_version("people") != old

@@ -12,9 +12,10 @@ from services.gallery.names import Names
 from services.gallery.vectors import Row
 from services.indexer import pipeline
 from services.indexer.sources import READS_AT_ONCE
-from services.runtime.embedder_client import Embedding, Rejected
-from tests.indexer.conftest import Stack, picture
+from tests.support import faults
+from tests.support.indexer import Stack
 from tests.support.indexer_parts import Indexer, nearest
+from tests.support.pictures import picture
 
 
 async def test_an_image_is_indexed_with_all_its_fields(indexer: Indexer, stack: Stack) -> None:
@@ -88,13 +89,12 @@ async def test_an_entry_of_many_uris_is_read_and_written_in_parts(
 ) -> None:
     size = len(picture(0)) + 100
     monkeypatch.setattr(pipeline, "_PART_BYTES", 10 * size)
-    embed, held = indexer.embedder.embed, list[int]()
+    held = list[int]()
 
-    async def counted(images: Sequence[bytes], version: str = "") -> list[Embedding | Rejected]:
+    async def counted(images: Sequence[bytes]) -> None:
         held.append(sum(len(image) for image in images))
-        return await embed(images, version)
 
-    monkeypatch.setattr(indexer.embedder, "embed", counted)
+    faults.before(indexer.embedder.embed, counted)
     folder = stack.folder / "allowed"
     batch = ImageBatch(gallery="people")
     for number in range(100):
@@ -108,7 +108,6 @@ async def test_an_entry_of_many_uris_is_read_and_written_in_parts(
     await indexer.index()
     assert max(held) < (10 + READS_AT_ONCE) * size
     assert stack.rows("people") == 100
-    monkeypatch.setattr(indexer.embedder, "embed", embed)
     assert await nearest(indexer, "people", picture(99)) == "99.png"
     assert await nearest(indexer, "people", picture(200)) == "50.png"
     assert {letter["filename"] for letter in stack.dead_letters()} == {"empty.png", "gone.png"}

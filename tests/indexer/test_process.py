@@ -8,17 +8,11 @@ from functools import partial
 import pytest
 
 from passerby.contract import CONSUMER_GROUP, INGEST_STREAM
-from tests.conftest import free_port, wait_until
-from tests.indexer.conftest import (
-    REPOSITORY,
-    Service,
-    Stack,
-    health,
-    make_model,
-    picture,
-)
+from tests.support.indexer import Stack
+from tests.support.models import make_model
+from tests.support.pictures import picture
+from tests.support.processes import REPOSITORY, SERVING, Service, free_port, health, wait_until
 
-SERVING = 1
 IMAGES = 160
 
 

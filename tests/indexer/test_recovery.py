@@ -1,6 +1,7 @@
 """Unfinished entries are taken over, in order, and blamed only for what they did."""
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -9,12 +10,13 @@ from passerby.contract import CONSUMER_GROUP, INGEST_STREAM
 from passerby.v1.queue_pb2 import ImageBatch
 from services.gallery.milvus_connection import MilvusRefused
 from services.gallery.vectors import Row
-from services.indexer.sources import ReadBudget
 from services.indexer.stream import Stream
-from services.runtime.embedder_client import Embedding, Rejected
 from services.runtime.errors import Unavailable
-from tests.indexer.conftest import Service, Stack, picture
+from tests.support import faults
+from tests.support.indexer import Stack
 from tests.support.indexer_parts import Indexer, nearest
+from tests.support.pictures import picture
+from tests.support.processes import Service
 
 
 async def test_an_image_pushed_while_the_indexer_is_away_wins_over_the_one_left_unfinished(
@@ -44,17 +46,15 @@ async def test_entries_of_a_dead_consumer_are_taken_over(indexer: Indexer, stack
 
 
 async def test_entries_of_a_live_consumer_are_left_to_it(
-    stack: Stack, embedder: Service, indexer: Indexer, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, embedder: Service, indexer: Indexer
 ) -> None:
     other = Indexer(stack, embedder.address, consumer="other")
     resume = asyncio.Event()
-    embed = indexer.embedder.embed
 
-    async def slow(images: Sequence[bytes], version: str = "") -> list[Embedding | Rejected]:
+    async def slow(*_: object) -> None:
         await resume.wait()
-        return await embed(images, version)
 
-    monkeypatch.setattr(indexer.embedder, "embed", slow)
+    faults.before(indexer.embedder.embed, slow)
     await indexer.stream.make_group()
     stack.push("people", {"1.png": picture(1)})
     async with indexer.running():
@@ -71,17 +71,15 @@ async def test_entries_of_a_live_consumer_are_left_to_it(
 
 
 async def test_a_poisonous_entry_becomes_a_dead_letter_and_its_neighbours_are_indexed(
-    indexer: Indexer, stack: Stack, monkeypatch: pytest.MonkeyPatch
+    indexer: Indexer, stack: Stack
 ) -> None:
     """As far as the consumer can tell, whatever holds this image breaks Milvus each time."""
-    upsert = indexer.vectors.upsert
 
     async def breaking(gallery: str, version: str, rows: Sequence[Row]) -> None:
         if any(row.camera == "poison" for row in rows):
             raise MilvusRefused("broken by poison")
-        await upsert(gallery, version, rows)
 
-    monkeypatch.setattr(indexer.vectors, "upsert", breaking)
+    faults.before(indexer.vectors.upsert, breaking)
     stack.push("people", {"0.png": picture(0)})
     stack.push("people", {"poison.png": picture(99)}, camera="poison")
     for number in range(1, 6):
@@ -101,18 +99,14 @@ async def test_a_poisonous_entry_becomes_a_dead_letter_and_its_neighbours_are_in
     assert stack.rows("people") == number
 
 
-async def test_an_entry_is_not_blamed_when_nothing_succeeds(
-    indexer: Indexer, stack: Stack, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    upsert, attempts = indexer.vectors.upsert, list[int]()
+async def test_an_entry_is_not_blamed_when_nothing_succeeds(indexer: Indexer, stack: Stack) -> None:
+    attempts = itertools.count(1)
 
-    async def broken(gallery: str, version: str, rows: Sequence[Row]) -> None:
-        attempts.append(len(rows))
-        if len(attempts) < 9:
+    async def broken(*_: object) -> None:
+        if next(attempts) < 9:
             raise MilvusRefused("broken for everybody")
-        await upsert(gallery, version, rows)
 
-    monkeypatch.setattr(indexer.vectors, "upsert", broken)
+    faults.before(indexer.vectors.upsert, broken)
     stack.push("people", {"1.png": picture(1)})
     stack.push("people", {"2.png": picture(2)})
     async with indexer.running():
@@ -122,16 +116,15 @@ async def test_an_entry_is_not_blamed_when_nothing_succeeds(
 
 
 async def test_a_storage_that_is_away_delays_only_its_own_entries(
-    indexer: Indexer, stack: Stack, monkeypatch: pytest.MonkeyPatch
+    indexer: Indexer, stack: Stack
 ) -> None:
-    away, read = True, indexer.sources.read
+    away = True
 
-    async def reading(uri: str, budget: ReadBudget | None) -> bytes | None:
+    async def reading(*_: object) -> None:
         if away:
             raise Unavailable("storage is away")
-        return await read(uri, budget)
 
-    monkeypatch.setattr(indexer.sources, "read", reading)
+    faults.before(indexer.sources.read, reading)
     file = stack.folder / "allowed" / "1.png"
     file.write_bytes(picture(1))
     batch = ImageBatch(gallery="people")
@@ -154,18 +147,18 @@ async def test_a_storage_that_is_away_delays_only_its_own_entries(
 
 @pytest.mark.parametrize("consumer", ["dead", "here"])
 async def test_new_entries_come_first_while_many_wait_for_their_storage(
-    stack: Stack, embedder: Service, consumer: str, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, embedder: Service, consumer: str
 ) -> None:
     """So many that going through them takes longer than the time after which they are retried;
     each of them still has its turn."""
     indexer = Indexer(stack, embedder.address, batch_images=2)
     asked = set[str]()
 
-    async def away(uri: str, budget: ReadBudget | None) -> bytes:
+    async def away(uri: str, _budget: object) -> None:
         asked.add(uri)
         raise Unavailable("storage is away")
 
-    monkeypatch.setattr(indexer.sources, "read", away)
+    faults.before(indexer.sources.read, away)
     for entry in range(60):
         batch = ImageBatch(gallery="people")
         batch.images.add(filename=f"{entry}.png", uri=f"/away/{entry}.png")
@@ -186,23 +179,24 @@ async def test_new_entries_come_first_while_many_wait_for_their_storage(
 
 
 async def test_a_stop_while_milvus_is_away_does_not_count_against_an_entry(
-    stack: Stack, embedder: Service, monkeypatch: pytest.MonkeyPatch
+    stack: Stack, embedder: Service
 ) -> None:
     indexer = Indexer(stack, embedder.address, drain_s=0.1)
-    upsert, waiting = indexer.vectors.upsert, asyncio.Event()
+    away, waiting = True, asyncio.Event()
 
-    async def away(gallery: str, version: str, rows: Sequence[Row]) -> None:
+    async def milvus(*_: object) -> None:
         waiting.set()
-        raise Unavailable("Milvus is away")
+        if away:
+            raise Unavailable("Milvus is away")
 
-    monkeypatch.setattr(indexer.vectors, "upsert", away)
+    faults.before(indexer.vectors.upsert, milvus)
     stack.push("people", {"1.png": picture(1)})
     stack.push("people", {"2.png": picture(2)})
     for _ in range(indexer.settings.max_deliveries + 1):
         waiting.clear()
         async with indexer.running():
             await asyncio.wait_for(waiting.wait(), 10)
-    monkeypatch.setattr(indexer.vectors, "upsert", upsert)
+    away = False
     await indexer.index()
     assert stack.rows("people") == 2
     assert stack.dead_letters() == []

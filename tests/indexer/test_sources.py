@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from services.indexer.entries import InvalidImageEntry
 from services.indexer.sources import READS_AT_ONCE, ReadBudget, Sources
 from services.runtime.errors import Unavailable
-from tests.conftest import free_port
+from tests.support.processes import free_port
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,9 @@ import asyncio
 from passerby.contract import CONSUMER_GROUP, INGEST_STREAM
 from services.indexer.entries import read_entry
 from services.indexer.stream import Stream
-from tests.indexer.conftest import Stack, picture
+from tests.support.indexer import Stack
 from tests.support.indexer_parts import Indexer
+from tests.support.pictures import picture
 
 
 async def test_an_entry_acknowledged_by_two_indexers_has_its_dead_letter_once(

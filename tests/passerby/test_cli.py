@@ -16,8 +16,8 @@ from redis import Redis
 from passerby.cli import main
 from passerby.contract import INGEST_STREAM
 from passerby.v1 import queue_pb2
-from tests.conftest import free_port, wait_until
 from tests.passerby.by_hand import BROKEN, indexer, take
+from tests.support.processes import free_port, wait_until
 
 PASSERBY = Path(sys.executable).with_name("passerby")
 

@@ -15,8 +15,9 @@ from passerby.contract import (
 )
 from passerby.ingest import IngestQueue
 from passerby.v1 import queue_pb2
-from tests.conftest import free_port, redis_running
 from tests.passerby.by_hand import BROKEN, indexer, put_aside, take
+from tests.support.processes import free_port
+from tests.support.stores import redis_running
 
 
 @pytest.fixture

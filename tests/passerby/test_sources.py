@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from passerby import Failure, Unavailable, sources
 from passerby.sources import About, Found, InvalidSource, find, images
 from services.indexer.sources import Sources
-from tests.conftest import free_port
+from tests.support.processes import free_port
 
 NO_INPUT = io.BytesIO()
 

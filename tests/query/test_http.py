@@ -11,7 +11,8 @@ from urllib.parse import quote
 import pytest
 from PIL import Image
 
-from tests.query.conftest import Service, people
+from tests.support.query import QueryService as Service
+from tests.support.query import people
 
 JSON = {"Content-Type": "application/json"}
 PNG = b"\x89PNG\r\n\x1a\n and the rest"

@@ -11,7 +11,8 @@ from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 from redis import Redis
 
 from passerby.contract import DEAD_LETTER_COUNTS
-from tests.query.conftest import Service, people
+from tests.support.query import QueryService as Service
+from tests.support.query import people
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]

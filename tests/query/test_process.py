@@ -12,17 +12,10 @@ import grpc
 
 from passerby.channel import CHANNEL_OPTIONS
 from passerby.v1 import search_pb2, search_pb2_grpc
-from tests.conftest import free_port, milvus_running, redis_running, wait_until
-from tests.query.conftest import (
-    REPOSITORY,
-    Model,
-    Service,
-    embedder_running,
-    health,
-    people,
-    process,
-    query_running,
-)
+from tests.support.processes import REPOSITORY, free_port, health, wait_until
+from tests.support.query import Model, embedder_running, people, process, query_running
+from tests.support.query import QueryService as Service
+from tests.support.stores import milvus_running, redis_running
 
 
 def answer_of(service: Service, request: search_pb2.SearchRequest) -> str:

@@ -12,7 +12,8 @@ from redis import Redis
 
 from passerby.contract import DEAD_LETTER_COUNTS
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc, search_pb2, search_pb2_grpc
-from tests.query.conftest import Service, people
+from tests.support.query import QueryService as Service
+from tests.support.query import people
 
 Request = search_pb2.SearchRequest
 A_TIME_US = 1_700_000_000_000_000

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -19,15 +19,13 @@ from services.indexer.sources import Sources
 from services.indexer.stream import Stream
 from services.runtime.embedder_client import EmbedderClient, Embedding
 from services.runtime.grpc_client import connect
-
-if TYPE_CHECKING:
-    from tests.indexer.conftest import Stack
+from tests.support.indexer import Stack
 
 
 class Indexer:
     """What a test may reach between; it works while `running`."""
 
-    def __init__(self, stack: "Stack", embedder: str, **settings: Any) -> None:
+    def __init__(self, stack: Stack, embedder: str, **settings: Any) -> None:
         self.settings = IndexerSettings(
             **dict[str, Any](takeover_s=1, consumer="here", max_image_bytes=100_000) | settings
         )

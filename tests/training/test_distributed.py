@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from services.embedder.dcpl.network import Architecture, Dcpl
-from tests.conftest import free_port
+from tests.support.processes import free_port
 from training.data.batches import Batch
 from training.evaluation.evaluate import precise_cudnn
 from training.learner import Learner, Place
