@@ -30,7 +30,8 @@ def doctor(
             ("check", "verdict", "found"), [(f.check, f.verdict, f.detail) for f in findings]
         )
         for finding in failed:
-            say(f"\n{finding.check}: {finding.detail}")
+            say("")
+            say(f"{finding.check}: {finding.detail}")
             say(f"  -> {finding.remedy}")
         if not failed:
             say("Everything that was examined is well.")

@@ -64,6 +64,21 @@ def test_the_table_for_people_says_the_same(
     assert f"{people_gallery}: 1200 images" in done.stdout
 
 
+def test_the_table_is_followed_by_a_line_and_a_remedy_for_each_failure(
+    api: KubernetesApi, tmp_path: Path
+) -> None:
+    api.objects["pods"][3] = pod("indexer", 1, waiting="ImagePullBackOff")
+    with serving(api, tmp_path) as kubeconfig:
+        command = [str(Path(sys.executable).with_name("passerby")), "doctor"]
+        environment = {**os.environ, "KUBECONFIG": str(kubeconfig)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    table, failure, remedy = done.stdout.rstrip("\n").rsplit("\n", 2)
+    assert table.endswith("\n"), "an empty line follows the table"
+    assert failure.startswith("pods: passerby-indexer-1: indexer waits: ImagePullBackOff")
+    assert remedy.startswith("  -> `kubectl -n people describe pod passerby-indexer-1`")
+
+
 def test_a_half_rolled_out_release_names_the_pod_and_the_reason(
     api: KubernetesApi, tmp_path: Path
 ) -> None:
