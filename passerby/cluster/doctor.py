@@ -306,7 +306,7 @@ def search_findings(client: Client) -> list[Finding]:
             "queue",
             "failed" if pending > LONG_QUEUE else "ok",
             f"{pending} entries wait",
-            "more indexers or embedders: see 'ingestion lags' in docs/operations.md"
+            "more indexers or embedders: see docs/operations/troubleshooting.md#ingestion-lags"
             if pending > LONG_QUEUE
             else "",
         )
@@ -319,7 +319,9 @@ def search_findings(client: Client) -> list[Finding]:
                     "search",
                     "ok" if hits else "failed",
                     f"{gallery.name}: {gallery.count} images, {len(hits)} hit for 'a person'",
-                    "" if hits else "is its collection loaded? See 'no hits' in docs/operations.md",
+                    ""
+                    if hits
+                    else "is its collection loaded? See docs/operations/troubleshooting.md#no-hits",
                 )
             )
     return findings
