@@ -78,3 +78,13 @@ def test_a_page_of_operations_is_short_and_says_what_each_command_prints(page: P
         assert session.startswith("$ "), session
         for command, printed in commands(session):
             assert printed.strip(), f"nothing is said of what this prints: {command}"
+
+
+@pytest.mark.parametrize("page", sorted(OPERATIONS.glob("*.md")), ids=name_of)
+def test_events_and_metrics_that_a_page_of_operations_names_exist(page: Path) -> None:
+    sources = "".join(path.read_text() for path in (REPOSITORY / "services").rglob("*.py"))
+    text = page.read_text()
+    events = re.findall(r"`([a-z]+(?:_[a-z]+)+)`", text) + re.findall(r'"event": "(\w+)"', text)
+    for event in events:
+        # Prometheus's client appends the ending to a counter's name.
+        assert f'"{event.removesuffix("_total")}"' in sources, event
