@@ -8,22 +8,18 @@ from passerby.values import Failure, Image
 # Enough to keep a GPU's batches full, and small enough that an entry is done in a moment.
 MAX_BATCH_IMAGES = 64
 MAX_BATCH_BYTES = 4 * 1024 * 1024
-# With its batch it has to fit one message to the embedder.
+# Together with its batch it must fit into one message to the embedder.
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 
 
 def batches(
     images: Iterable[Image],
     gallery: str,
-    refuse: Callable[[Failure], None],
-    *,
-    max_images: int = MAX_BATCH_IMAGES,
-    max_bytes: int = MAX_BATCH_BYTES,
-    max_image_bytes: int = MAX_IMAGE_BYTES,
+    reject: Callable[[Failure], None],
 ) -> Iterator[queue_pb2.ImageBatch]:
-    """Batches of at most `max_images` and `max_bytes`, in order; a larger image goes alone.
+    """Batches of at most MAX_BATCH_IMAGES and MAX_BATCH_BYTES, in order; a larger image goes alone.
 
-    What no message can carry, or is larger than `max_image_bytes`, is given to `refuse`.
+    An image that a message cannot carry, or of more than MAX_IMAGE_BYTES, is given to `reject`.
     """
     batch = queue_pb2.ImageBatch(gallery=gallery)
     batch_bytes = 0
@@ -31,18 +27,15 @@ def batches(
         try:
             message = image.message()
         except (TypeError, ValueError) as error:
-            refuse(Failure(image.filename, str(error)))
+            reject(Failure(image.filename, str(error)))
             continue
         size = message.ByteSize()
-        if size > max_image_bytes:
-            refuse(
-                Failure(
-                    image.filename,
-                    f"{size:,} bytes are more than {max_image_bytes:,}; scale it down",
-                )
-            )
+        if size > MAX_IMAGE_BYTES:
+            reason = f"{size:,} bytes are more than {MAX_IMAGE_BYTES:,}; scale the image down"
+            reject(Failure(image.filename, reason))
             continue
-        if batch.images and (len(batch.images) == max_images or batch_bytes + size > max_bytes):
+        is_full = len(batch.images) == MAX_BATCH_IMAGES or batch_bytes + size > MAX_BATCH_BYTES
+        if batch.images and is_full:
             yield batch
             batch, batch_bytes = queue_pb2.ImageBatch(gallery=gallery), 0
         batch.images.append(message)

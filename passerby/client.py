@@ -23,7 +23,7 @@ DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 TIMEOUT_S = 10.0
 # Deleting by a filter walks through the gallery.
 DELETE_TIMEOUT_S = 300.0
-PATIENCE_S = 300.0
+STALL_TIMEOUT_S = 300.0
 
 _LATER = {
     grpc.StatusCode.UNAVAILABLE,
@@ -31,9 +31,9 @@ _LATER = {
     grpc.StatusCode.RESOURCE_EXHAUSTED,
     grpc.StatusCode.CANCELLED,  # by a server that stops
 }
-# As gRPC itself says it, with the status that services have for a full queue.
+# gRPC's own words, under the status that a service with a full queue answers too.
 _TOO_LARGE = "message larger than max"
-# How gRPC itself says that nobody answered, unlike a service that lacks what it needs.
+# gRPC's own words where nothing answers, unlike a service that lacks a dependency.
 _NO_CONNECTION = (
     "failed to connect",
     "connections to all backends failing",
@@ -43,8 +43,8 @@ _NO_CONNECTION = (
 
 @contextlib.contextmanager
 def _expressible() -> Iterator[None]:
-    """What no message can carry is refused as the service would: a name that is no text, a number
-    or a time out of range.
+    """Turns what a message cannot carry into Refused, as the service itself would answer: a name
+    that is not text, a number or a time out of range.
     """
     try:
         yield
@@ -59,8 +59,8 @@ class Client:
     redis_url: the queue; $REDIS_URL or redis://127.0.0.1:6379/0 by default.
     timeout_s: the deadline of each call, retries included.
 
-    Connections are opened by the first call that needs them. Every method raises Unavailable or
-    Refused, both a PasserbyError, with a message that says what to do.
+    Connections are opened by the first call that needs them. Every method that calls a service
+    raises Unavailable or Refused, both a PasserbyError, with a message that says what to do.
     """
 
     def __init__(
@@ -88,6 +88,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
+        """Closes the connections; the client cannot be used any more. A `with` block does it."""
         self._channel.close()
         if "_queue" in self.__dict__:
             self._queue.close()
@@ -111,11 +112,11 @@ class Client:
         where: Filter | None = None,
         explain: bool = False,
     ) -> Hits:
-        """The images that fit best, best first, none of them twice.
+        """The images that match best, best first, each once.
 
         Exactly one of: caption, what the person looks like; image, an encoded image of the
         person; filename, an image of the gallery, to find more like it.
-        top_k: 1 to 1,000, 12 if left out; offset: hits to step over.
+        top_k: 1 to 1,000, 12 if left out; offset: number of hits to skip.
         """
         if sum(query is not None for query in (caption, image, filename)) != 1:
             raise ValueError("search for one of: caption, image, filename")
@@ -153,10 +154,12 @@ class Client:
         return deleted
 
     def gallery(self, name: str = DEFAULT_GALLERY) -> Gallery:
+        """One gallery's size, model and state; Refused with code NOT_FOUND if it does not exist."""
         request = search_pb2.GetGalleryRequest(gallery=name)
         return Gallery.from_message(self._call(self._search.GetGallery, request, self.timeout_s))
 
     def galleries(self) -> list[Gallery]:
+        """Every gallery, by name; empty before the first push."""
         request = search_pb2.ListGalleriesRequest()
         response = self._call(self._search.ListGalleries, request, self.timeout_s)
         return [Gallery.from_message(gallery) for gallery in response.galleries]
@@ -168,20 +171,20 @@ class Client:
         gallery: str = DEFAULT_GALLERY,
         wait: bool = True,
         on_progress: Callable[[Progress], None] = lambda _: None,
-        patience_s: float = PATIENCE_S,
+        stall_timeout_s: float = STALL_TIMEOUT_S,
     ) -> Progress:
         """Puts images on the queue, in batches, never more than the queue has room for.
 
-        wait: return when all of them are searchable or refused, else when all are queued.
+        wait: return when all of them are searchable or rejected, else when all are queued.
         on_progress: called after each batch, and about 20 times a second while waiting.
-        patience_s: raises Unavailable if nothing is taken from the queue for so long; what is
-        queued stays there.
+        stall_timeout_s: raises Unavailable if nothing is taken from the queue for this long; what
+        is queued stays there.
 
-        Pushing an image again replaces it, so a push that was cut off is simply repeated. What is
-        refused is in the result's failures and does not hurt its neighbours.
+        Pushing an image again replaces it, so a push that was interrupted is simply repeated. An
+        image that is rejected is in the result's failures and does not affect the others.
         """
         return self._queue.push(
-            images, gallery, wait=wait, on_progress=on_progress, patience_s=patience_s
+            images, gallery, wait=wait, on_progress=on_progress, stall_timeout_s=stall_timeout_s
         )
 
     def pending(self) -> int:
@@ -189,15 +192,15 @@ class Client:
         return self._queue.pending()
 
     def dead_letters(self, gallery: str | None = None) -> Iterator[DeadLetter]:
-        """What the indexer refused, oldest first; of all galleries if none is named."""
+        """What the indexer rejected, oldest first; of all galleries if none is named."""
         return self._queue.dead_letters(gallery)
 
     def retry_dead_letters(self, gallery: str | None = None) -> int:
-        """Puts what was refused on the queue again, after its cause is mended; returns how many."""
+        """Puts what was rejected on the queue again, once its cause is fixed; returns how many."""
         return self._queue.retry_dead_letters(gallery)
 
     def clear_dead_letters(self, gallery: str | None = None) -> int:
-        """Forgets what was refused; returns how many."""
+        """Deletes what was rejected, for good; returns how many."""
         return self._queue.clear_dead_letters(gallery)
 
     def _call(self, method: Any, request: Any, timeout_s: float) -> Any:

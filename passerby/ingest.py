@@ -1,4 +1,4 @@
-"""The queue as a client sees it: images onto the stream, what became of them, dead letters."""
+"""The queue as a client sees it: pushing images, with backpressure, and reading dead letters."""
 
 import contextlib
 import time
@@ -8,9 +8,7 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from passerby.batches import batches
@@ -24,14 +22,15 @@ from passerby.contract import (
     DeadLetterEntry,
 )
 from passerby.errors import PasserbyError, Refused, Unavailable
+from passerby.redis_errors import outage
 from passerby.values import DeadLetter, Failure, Image, Progress
 
-# Times the largest usual batch: what the queue may take of Redis' memory.
+# Bounds the memory that the queue takes in Redis: this many of the largest usual batches.
 MAX_PENDING_ENTRIES = 64
 POLL_S = 0.05
 PAGE = 100
 
-# A letter is counted as long as it is kept; both change together or not at all.
+# A letter is counted as long as it is kept: both change in one step.
 _REMOVE_LETTER = """
 local removed = redis.call('XDEL', KEYS[1], ARGV[1])
 if removed == 1 and redis.call('HINCRBY', KEYS[2], ARGV[2], -1) <= 0 then
@@ -71,30 +70,29 @@ class IngestQueue:
         *,
         wait: bool,
         on_progress: Callable[[Progress], None],
-        max_pending: int = MAX_PENDING_ENTRIES,
-        patience_s: float,
+        stall_timeout_s: float,
     ) -> Progress:
         """See Client.push."""
         if not GALLERY_NAME.fullmatch(gallery):
             raise Refused(f"gallery {gallery!r}: {GALLERY_RULE}")
-        push = _Push(self._redis, patience_s)
+        push = _Push(self._redis, stall_timeout_s)
 
-        def look() -> None:
-            push.look()
+        def poll() -> None:
+            push.poll()
             on_progress(push.progress())
 
         with self._errors():
             for batch in batches(images, gallery, push.failures.append):
                 data = batch.SerializeToString()
-                while not (push.room(max_pending) and push.add(data, len(batch.images))):
-                    push.lose_patience("the queue is full")
+                while not (push.has_room() and push.add(data, len(batch.images))):
+                    push.check_stalled("the queue is full")
                     time.sleep(POLL_S)
-                    look()
-                look()
+                    poll()
+                poll()
             while wait and push.unfinished:
-                push.lose_patience(f"{push.queued:,} images are queued")
+                push.check_stalled(f"{push.queued:,} images are queued")
                 time.sleep(POLL_S)
-                look()
+                poll()
         on_progress(push.progress())
         return push.progress()
 
@@ -110,12 +108,12 @@ class IngestQueue:
             with self._errors():
                 if retry_fields:
                     self._redis.xadd(INGEST_STREAM, retry_fields)
-                    # In this order: whoever is cut off in between pushes it twice, which is safe.
+                    # In this order: after a crash in between it is pushed twice, which is safe.
                     count += self._remove(letter)
         return count
 
     def clear_dead_letters(self, gallery: str | None = None) -> int:
-        """Forgets them; returns how many."""
+        """Deletes them; returns how many."""
         with self._errors():
             return sum(self._remove(letter) for letter, _ in self._letters(gallery))
 
@@ -124,7 +122,7 @@ class IngestQueue:
         return int(self._redis.eval(_REMOVE_LETTER, len(keys), *keys, letter.id, letter.gallery))
 
     def _letters(self, gallery: str | None) -> Iterator[tuple[DeadLetter, dict[Any, Any]]]:
-        """Each letter with the entry to push again. Only those that are there at the start."""
+        """Each letter with the entry to push again; only those that exist at the start."""
         with self._errors():
             newest = self._redis.xrevrange(DEAD_LETTERS_STREAM, count=1)
         start, end = b"-", cast(bytes, newest[0][0]) if newest else b"0"
@@ -143,34 +141,34 @@ class IngestQueue:
     def _errors(self) -> Iterator[None]:
         try:
             yield
-        except (RedisConnectionError, RedisTimeoutError) as error:
-            raise Unavailable(
-                f"Redis at {self.address} cannot be reached ({error}): is the stack up? "
-                f"REDIS_URL names the address"
-            ) from error
         except RedisError as error:
-            raise Refused(f"Redis at {self.address}: {error}", "FAILED_PRECONDITION") from error
+            problem = outage(error)
+            if problem is None:
+                raise Refused(f"Redis at {self.address}: {error}", "FAILED_PRECONDITION") from error
+            raise Unavailable(
+                f"Redis at {self.address} {problem}; is the stack up? REDIS_URL names the address"
+            ) from error
 
 
 class _Push:
-    """One push under way. Which of its entries are finished is asked without their payload."""
+    """One push in progress. It asks which of its entries are finished, without their images."""
 
-    def __init__(self, redis: Redis, patience_s: float) -> None:
+    def __init__(self, redis: Redis, stall_timeout_s: float) -> None:
         self._redis = redis
-        self._patience_s = patience_s
+        self._stall_timeout_s = stall_timeout_s
         self._last_change = time.monotonic()
         self._seen: object = None
         self.unfinished: dict[bytes, int] = {}
         """Entry -> its images."""
-        self._refused: dict[tuple[bytes, str], int] = {}
-        """(entry, filename) -> images; by name, as a redelivered entry is refused twice."""
+        self._rejected: dict[tuple[bytes, str], int] = {}
+        """(entry, filename) -> images; by name, as a redelivered entry may be rejected twice."""
         self._letters_from = b"-"
         self._entries: dict[bytes, int] = {}
         self.queued = self.searchable = 0
         self.failures: list[Failure] = []
 
-    def room(self, max_pending: int) -> bool:
-        return int(self._redis.xlen(INGEST_STREAM)) < max_pending
+    def has_room(self) -> bool:
+        return int(self._redis.xlen(INGEST_STREAM)) < MAX_PENDING_ENTRIES
 
     def add(self, batch: bytes, images: int) -> bool:
         """False if Redis has no memory for it now."""
@@ -186,23 +184,23 @@ class _Push:
         self._last_change = time.monotonic()
         return True
 
-    def look(self) -> None:
-        """Finds out what was finished and refused since the last look."""
+    def poll(self) -> None:
+        """Finds out what was finished and rejected since the last poll."""
         delivered, in_hand, pending = self._group()
         finished = [
             entry
             for entry in self.unfinished
             if _order(entry) <= delivered and entry not in in_hand
         ]
-        # After the question above: what is finished has its letters by now.
+        # After the question above, as an entry's letters are written when it is finished.
         if self.unfinished:
             self._read_letters()
-        refused: dict[bytes, int] = {}
-        for (entry, _), images in self._refused.items():
-            refused[entry] = refused.get(entry, 0) + images
+        rejected: dict[bytes, int] = {}
+        for (entry, _), images in self._rejected.items():
+            rejected[entry] = rejected.get(entry, 0) + images
         for entry in finished:
-            self.searchable += self.unfinished.pop(entry) - refused.get(entry, 0)
-        # While a queue that others filled is emptied, there is nothing of ours to see.
+            self.searchable += self.unfinished.pop(entry) - rejected.get(entry, 0)
+        # The whole group, as a queue that others filled shows nothing of ours while it moves.
         seen = (delivered, frozenset(in_hand), pending)
         if seen != self._seen:
             self._seen, self._last_change = seen, time.monotonic()
@@ -210,16 +208,18 @@ class _Push:
     def progress(self) -> Progress:
         return Progress(self.queued, self.searchable, tuple(self.failures))
 
-    def lose_patience(self, state: str) -> None:
-        if time.monotonic() - self._last_change > self._patience_s:
+    def check_stalled(self, state: str) -> None:
+        """Raises Unavailable if the indexer has made no progress for too long."""
+        if time.monotonic() - self._last_change > self._stall_timeout_s:
             raise Unavailable(
-                f"{state}, and nothing was taken from the queue for {self._patience_s:.0f} s: is "
-                f"the indexer running, and its log quiet? What is queued stays and is indexed later"
+                f"{state}, and nothing was taken from the queue for {self._stall_timeout_s:.0f} s: "
+                "is the indexer running, without errors in its log? What is queued stays there "
+                "and is indexed later"
             )
 
     def _group(self) -> tuple[tuple[int, int], set[bytes], int]:
-        """The last entry that the indexer was given, those of ours that it works on, and how many
-        of all.
+        """The last entry that the indexer was given, those of ours that it has not finished, and
+        the number of all that it has not finished.
         """
         try:
             groups = self._redis.xinfo_groups(INGEST_STREAM)
@@ -243,8 +243,8 @@ class _Push:
             for letter_id, fields in page:
                 letter = DeadLetterEntry.from_fields(fields)
                 entry, filename = letter.entry_id, letter.filename
-                if entry in self._entries and (entry, filename) not in self._refused:
-                    self._refused[entry, filename] = 1 if filename else self._entries[entry]
+                if entry in self._entries and (entry, filename) not in self._rejected:
+                    self._rejected[entry, filename] = 1 if filename else self._entries[entry]
                     self.failures.append(Failure(filename, letter.reason))
                 self._letters_from = b"(" + letter_id
             if len(page) < PAGE:

@@ -3,8 +3,9 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, cast
 
+from google.protobuf.message import DecodeError
 from redis import Redis
 from redis.exceptions import ResponseError
 
@@ -19,32 +20,46 @@ from passerby.v1 import queue_pb2
 
 BROKEN = b"broken"
 
+Entry = tuple[bytes, dict[bytes, bytes]]
+
+
+def entries_on(redis: Redis, stream: str = INGEST_STREAM) -> list[Entry]:
+    """All entries of a stream, oldest first."""
+    return cast(list[Entry], redis.xrange(stream))
+
+
+def batches_on(redis: Redis) -> list[queue_pb2.ImageBatch]:
+    """The batches of the queue, oldest first."""
+    return [queue_pb2.ImageBatch.FromString(fields[b"batch"]) for _, fields in entries_on(redis)]
+
 
 def put_aside(
-    redis: Redis, entry: bytes, fields: dict[bytes, bytes], gallery: str, filename: str
+    redis: Redis, entry: bytes, retry_fields: dict[bytes, bytes], gallery: str, filename: str
 ) -> None:
-    letter = DeadLetterEntry("not an image", gallery, filename, entry, 1, fields)
+    """Writes a dead letter and counts it."""
+    letter = DeadLetterEntry("not an image", gallery, filename, entry, 1, retry_fields)
     redis.xadd(DEAD_LETTERS_STREAM, dict[Any, Any](letter.to_fields()))
     redis.hincrby(DEAD_LETTER_COUNTS, gallery, 1)
 
 
 def take(redis: Redis, count: int = 1) -> int:
     """Finishes up to `count` entries; images that are BROKEN become dead letters."""
-    with suppress(ResponseError):  # it is there
+    with suppress(ResponseError):  # the group exists
         redis.xgroup_create(INGEST_STREAM, CONSUMER_GROUP, id="0", mkstream=True)
     answer = redis.xreadgroup(CONSUMER_GROUP, "test", {INGEST_STREAM: ">"}, count=count)
-    entries = answer[0][1] if answer else []
+    streams = cast(list[tuple[bytes, list[Entry]]], answer)
+    entries = streams[0][1] if streams else []
     for entry, fields in entries:
         try:
             batch = queue_pb2.ImageBatch.FromString(fields[b"batch"])
-        except Exception:  # noqa: BLE001 - whatever is no batch
+        except DecodeError:
             put_aside(redis, entry, fields, "", "")
         else:
             for image in batch.images:
                 if image.data == BROKEN:
                     one = queue_pb2.ImageBatch(gallery=batch.gallery, images=[image])
-                    stored = {b"batch": one.SerializeToString()}
-                    put_aside(redis, entry, stored, batch.gallery, image.filename)
+                    retry_fields = {b"batch": one.SerializeToString()}
+                    put_aside(redis, entry, retry_fields, batch.gallery, image.filename)
         redis.xack(INGEST_STREAM, CONSUMER_GROUP, entry)
         redis.xdel(INGEST_STREAM, entry)
     return len(entries)

@@ -1,53 +1,57 @@
 """Cutting images into batches: nothing lost, nothing reordered, no batch beyond its bounds."""
 
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passerby import Failure, Image
-from passerby.batches import batches
+from passerby.batches import MAX_BATCH_BYTES, MAX_BATCH_IMAGES, MAX_IMAGE_BYTES, batches
 
-MAX_IMAGES, MAX_BYTES, MAX_IMAGE_BYTES = 5, 2_000, 3_000
-
-images = st.lists(
-    st.builds(Image, filename=st.text(max_size=20), data=st.binary(max_size=4_000)), max_size=30
+# (count, bytes) of images that follow each other: many small ones, a few that fill a batch.
+runs = st.lists(
+    st.tuples(st.integers(1, 2 * MAX_BATCH_IMAGES), st.integers(0, 1_000))
+    | st.tuples(st.integers(1, 4), st.integers(MAX_BATCH_BYTES // 4, MAX_BATCH_BYTES // 2))
+    | st.tuples(st.just(1), st.integers(MAX_BATCH_BYTES - 50, MAX_BATCH_BYTES + 50)),
+    max_size=3,
 )
+# An example may be some 10 MiB of images.
+large = settings(max_examples=50, deadline=None)
 
 
-@given(images)
-def test_every_image_is_in_one_batch_in_order_or_refused(pushed: list[Image]) -> None:
-    refused: list[Failure] = []
-    made = list(
-        batches(
-            pushed,
-            "g",
-            refused.append,
-            max_images=MAX_IMAGES,
-            max_bytes=MAX_BYTES,
-            max_image_bytes=MAX_IMAGE_BYTES,
-        )
-    )
-    fitting = [i for i in pushed if i.message().ByteSize() <= MAX_IMAGE_BYTES]
-    batched = [(image.filename, image.data) for batch in made for image in batch.images]
-    assert batched == [(image.filename, image.data) for image in fitting]
-    assert len(refused) == len(pushed) - len(fitting)
-    for batch in made:
+def images_of(sizes: list[tuple[int, int]]) -> list[Image]:
+    """The images of such runs; each has a name of its own."""
+    each = [size for count, size in sizes for _ in range(count)]
+    return [Image(f"{number}.jpg", bytes(size)) for number, size in enumerate(each)]
+
+
+@large
+@given(runs)
+def test_every_image_is_in_one_batch_in_order(sizes: list[tuple[int, int]]) -> None:
+    pushed = images_of(sizes)
+    rejected: list[Failure] = []
+    cut = list(batches(pushed, "g", rejected.append))
+    batched = [(image.filename, image.data) for batch in cut for image in batch.images]
+    assert batched == [(image.filename, image.data) for image in pushed]
+    assert rejected == []
+    for batch in cut:
         assert batch.gallery == "g"
-        assert 1 <= len(batch.images) <= MAX_IMAGES
+        assert 1 <= len(batch.images) <= MAX_BATCH_IMAGES
         size = sum(image.ByteSize() for image in batch.images)
-        assert size <= MAX_BYTES or len(batch.images) == 1
+        assert size <= MAX_BATCH_BYTES or len(batch.images) == 1
 
 
-@given(images)
-def test_neighbouring_batches_could_not_have_been_one(pushed: list[Image]) -> None:
+@large
+@given(runs)
+def test_neighbouring_batches_could_not_have_been_one(sizes: list[tuple[int, int]]) -> None:
     """Few large entries, not many small ones."""
-    made = list(batches(pushed, "g", lambda _: None, max_images=MAX_IMAGES, max_bytes=MAX_BYTES))
-    for batch, following in pairwise(made):
+    cut = list(batches(images_of(sizes), "g", lambda _: None))
+    for batch, following in pairwise(cut):
         size = sum(image.ByteSize() for image in batch.images) + following.images[0].ByteSize()
-        assert len(batch.images) == MAX_IMAGES or size > MAX_BYTES
+        assert len(batch.images) == MAX_BATCH_IMAGES or size > MAX_BATCH_BYTES
 
 
 @pytest.mark.parametrize(
@@ -57,29 +61,40 @@ def test_neighbouring_batches_could_not_have_been_one(pushed: list[Image]) -> No
         (Image("a.jpg", b"x", uri="file:///x"), "data or a uri"),
         (Image("a.jpg", b"x", captured_at=datetime(2026, 5, 1)), "no time zone"),
         (Image("\udcff.jpg", b"x"), "surrogate"),
-        (Image("large.jpg", bytes(100)), "scale it down"),
+        (Image("large.jpg", bytes(MAX_IMAGE_BYTES)), "scale the image down"),
     ],
+    ids=["no-source", "two-sources", "no-time-zone", "name-that-is-not-text", "too-large"],
 )
-def test_what_no_message_can_carry_is_refused_beside_its_neighbours(
+def test_an_image_that_fits_no_message_is_rejected_and_its_neighbour_is_not(
     image: Image, reason: str
 ) -> None:
-    refused: list[Failure] = []
-    neighbour = Image("b.jpg", b"y")
-    made = list(batches([image, neighbour], "g", refused.append, max_image_bytes=50))
-    assert [i.filename for batch in made for i in batch.images] == ["b.jpg"]
-    assert refused[0].filename == image.filename
-    assert reason in refused[0].reason
+    rejected: list[Failure] = []
+    cut = list(batches([image, Image("b.jpg", b"y")], "g", rejected.append))
+    assert [i.filename for batch in cut for i in batch.images] == ["b.jpg"]
+    (failure,) = rejected
+    assert failure.filename == image.filename
+    assert reason in failure.reason
+
+
+def test_an_image_of_just_the_limit_is_pushed_and_one_byte_more_is_rejected() -> None:
+    data = bytes(MAX_IMAGE_BYTES - 100)
+    room = MAX_IMAGE_BYTES - Image("1.jpg", data).message().ByteSize()
+    rejected: list[Failure] = []
+    images = [Image(f"{more}.jpg", data + bytes(room + more)) for more in (0, 1)]
+    (batch,) = batches(images, "g", rejected.append)
+    assert [image.filename for image in batch.images] == ["0.jpg"]
+    assert [failure.filename for failure in rejected] == ["1.jpg"]
 
 
 def test_images_are_read_as_they_are_needed() -> None:
     """A million files never lie in memory together."""
     taken = 0
 
-    def endless() -> object:
+    def endless() -> Iterator[Image]:
         nonlocal taken
         while True:
             taken += 1
             yield Image(f"{taken}.jpg", b"x")
 
-    next(batches(endless(), "g", lambda _: None, max_images=4))
-    assert taken == 5
+    next(batches(endless(), "g", lambda _: None))
+    assert taken == MAX_BATCH_IMAGES + 1

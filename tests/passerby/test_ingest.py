@@ -7,16 +7,17 @@ import pytest
 from redis import Redis
 
 from passerby import Client, Failure, Image, PasserbyError, Progress, Refused, Unavailable
+from passerby.batches import MAX_BATCH_IMAGES
 from passerby.contract import (
     CONSUMER_GROUP,
     DEAD_LETTER_COUNTS,
     DEAD_LETTERS_STREAM,
     INGEST_STREAM,
 )
-from passerby.ingest import IngestQueue
+from passerby.ingest import MAX_PENDING_ENTRIES, POLL_S, IngestQueue
 from passerby.v1 import queue_pb2
-from tests.passerby.by_hand import BROKEN, indexer, put_aside, take
-from tests.support.processes import free_port
+from tests.passerby.by_hand import BROKEN, batches_on, entries_on, indexer, put_aside, take
+from tests.support.processes import free_port, wait_until
 from tests.support.stores import redis_running
 
 
@@ -37,6 +38,19 @@ def images(count: int) -> list[Image]:
     return [Image(f"{i}.jpg", b"image") for i in range(count)]
 
 
+def images_of_batches(count: int) -> list[Image]:
+    """As many as fill `count` batches."""
+    return images(count * MAX_BATCH_IMAGES)
+
+
+def fill(redis: Redis, entries: int) -> None:
+    """Puts entries of somebody else on the queue."""
+    theirs = queue_pb2.ImageBatch(gallery="theirs")
+    theirs.images.add(filename="x.jpg", data=b"image")
+    for _ in range(entries):
+        redis.xadd(INGEST_STREAM, {"batch": theirs.SerializeToString()})
+
+
 def push(
     queue: IngestQueue,
     pushed: Iterable[Image],
@@ -44,20 +58,14 @@ def push(
     *,
     wait: bool,
     on_progress: Callable[[Progress], None] = lambda _: None,
-    patience_s: float = 30,
-    max_pending: int = 64,
+    stall_timeout_s: float = 30,
 ) -> Progress:
     return queue.push(
-        pushed,
-        gallery,
-        wait=wait,
-        on_progress=on_progress,
-        patience_s=patience_s,
-        max_pending=max_pending,
+        pushed, gallery, wait=wait, on_progress=on_progress, stall_timeout_s=stall_timeout_s
     )
 
 
-def test_a_push_waits_until_all_is_searchable_or_refused(queue: IngestQueue, redis: Redis) -> None:
+def test_a_push_waits_until_all_is_searchable_or_rejected(queue: IngestQueue, redis: Redis) -> None:
     pushed = [*images(200), Image("b.jpg", BROKEN), Image("no-source.jpg")]
     seen: list[Progress] = []
     with indexer(redis):
@@ -105,51 +113,44 @@ def test_an_entry_in_hand_is_not_searchable_yet(queue: IngestQueue, redis: Redis
 def test_the_queue_never_holds_more_than_it_has_room_for(queue: IngestQueue, redis: Redis) -> None:
     lengths: list[int] = []
 
-    def look(_: Progress) -> None:
-        lengths.append(redis.xlen(INGEST_STREAM))
-        if lengths[-1] == 3:
+    def take_some_of_a_full_queue(_: Progress) -> None:
+        lengths.append(int(redis.xlen(INGEST_STREAM)))
+        if lengths[-1] == MAX_PENDING_ENTRIES:
             take(redis, 2)
 
-    push(queue, images(64 * 10), "g", wait=False, on_progress=look, max_pending=3)
-    assert max(lengths) == 3
+    pushed = images_of_batches(MAX_PENDING_ENTRIES + 7)
+    push(queue, pushed, "g", wait=False, on_progress=take_some_of_a_full_queue)
+    assert max(lengths) == MAX_PENDING_ENTRIES
 
 
-def test_a_full_queue_that_nobody_empties_is_said(queue: IngestQueue, redis: Redis) -> None:
-    with pytest.raises(Unavailable, match=r"the queue is full.*is the indexer running"):
-        push(queue, images(200), "g", wait=False, max_pending=2, patience_s=0.2)
+def test_a_push_that_stalls_says_where(queue: IngestQueue, redis: Redis) -> None:
     with pytest.raises(Unavailable, match=r"200 images are queued.*is the indexer running"):
-        push(queue, images(200), "g", wait=True, patience_s=0.2)
+        push(queue, images(200), "g", wait=True, stall_timeout_s=0.2)
+    fill(redis, MAX_PENDING_ENTRIES)
+    with pytest.raises(Unavailable, match=r"the queue is full.*is the indexer running"):
+        push(queue, images(200), "g", wait=False, stall_timeout_s=0.2)
 
 
-def test_a_queue_that_others_filled_is_waited_for_while_it_is_emptied(
+def test_a_push_does_not_stall_while_entries_of_others_are_finished(
     queue: IngestQueue, redis: Redis
 ) -> None:
-    theirs = queue_pb2.ImageBatch(gallery="theirs")
-    theirs.images.add(filename="x.jpg", data=b"image")
-    for _ in range(20):
-        redis.xadd(INGEST_STREAM, {"batch": theirs.SerializeToString()})
-    looks = 0
+    fill(redis, MAX_PENDING_ENTRIES + 15)
+    polls = 0
 
     def finish_one_of_theirs(_: Progress) -> None:
-        nonlocal looks
-        looks += 1
-        if looks % 5 == 0:
+        nonlocal polls
+        polls += 1
+        if polls % 5 == 0:
             take(redis)
 
     last = push(
-        queue,
-        images(1),
-        "g",
-        wait=False,
-        on_progress=finish_one_of_theirs,
-        max_pending=5,
-        patience_s=1,
+        queue, images(1), "g", wait=False, on_progress=finish_one_of_theirs, stall_timeout_s=1
     )
     assert last.queued == 1
-    assert looks * 0.05 > 2, "it was never longer than the patience"
+    assert polls * POLL_S > 2, "the wait was never longer than the timeout"
 
 
-def test_a_redis_without_memory_is_waited_for(queue: IngestQueue, redis: Redis) -> None:
+def test_a_push_waits_while_redis_has_no_memory(queue: IngestQueue, redis: Redis) -> None:
     states: list[Progress] = []
 
     def free_later(progress: Progress) -> None:
@@ -166,16 +167,15 @@ def test_a_redis_without_memory_is_waited_for(queue: IngestQueue, redis: Redis) 
     assert [state.queued for state in states[:3]] == [0, 0, 0]
 
 
-def test_a_refused_entry_counts_with_all_its_images_once(queue: IngestQueue, redis: Redis) -> None:
-    def refuse(_: Progress) -> None:
-        answer = redis.xrange(INGEST_STREAM)
-        for entry, fields in answer:
-            for _ in range(2):  # a redelivered entry may be refused twice
+def test_a_rejected_entry_counts_with_all_its_images_once(queue: IngestQueue, redis: Redis) -> None:
+    def reject(_: Progress) -> None:
+        for entry, fields in entries_on(redis):
+            for _delivery in range(2):  # a redelivered entry may be rejected twice
                 put_aside(redis, entry, fields, "g", "")
             take(redis)
 
     take(redis)
-    last = push(queue, images(7), "g", wait=True, on_progress=refuse)
+    last = push(queue, images(7), "g", wait=True, on_progress=reject)
     assert (last.queued, last.searchable) == (7, 0)
     assert last.failures == (Failure("", "not an image"),)
 
@@ -189,8 +189,8 @@ def test_a_gallerys_name_is_checked_before_anything_is_queued(
 
 
 @pytest.fixture
-def refused(queue: IngestQueue, redis: Redis) -> IngestQueue:
-    """Two dead letters of `left`, one of `right`, and an entry that is no batch."""
+def rejected(queue: IngestQueue, redis: Redis) -> IngestQueue:
+    """Two dead letters of `left`, one of `right`, and an entry that is not a batch."""
     for gallery, names in (("left", "ab"), ("right", "c")):
         broken = [Image(f"{name}.jpg", BROKEN) for name in names]
         push(queue, broken, gallery, wait=False)
@@ -200,43 +200,34 @@ def refused(queue: IngestQueue, redis: Redis) -> IngestQueue:
     return queue
 
 
-def test_dead_letters_are_listed_for_one_gallery_or_all(refused: IngestQueue) -> None:
-    assert [letter.filename for letter in refused.dead_letters("left")] == ["a.jpg", "b.jpg"]
-    letters = list(refused.dead_letters())
+def test_dead_letters_are_listed_for_one_gallery_or_all(rejected: IngestQueue) -> None:
+    assert [letter.filename for letter in rejected.dead_letters("left")] == ["a.jpg", "b.jpg"]
+    letters = list(rejected.dead_letters())
     assert [letter.gallery for letter in letters] == ["left", "left", "right", ""]
     assert letters[0].reason == "not an image"
     assert letters[0].deliveries == 1
 
 
-def test_a_retried_letter_is_on_the_queue_again_and_no_letter_any_more(
-    refused: IngestQueue, redis: Redis
-) -> None:
-    assert refused.retry_dead_letters("left") == 2
-    entries = [fields for _, fields in redis.xrange(INGEST_STREAM)]
-    retried = [queue_pb2.ImageBatch.FromString(fields[b"batch"]) for fields in entries]
-    assert [batch.images[0].filename for batch in retried] == ["a.jpg", "b.jpg"]
-    assert list(refused.dead_letters("left")) == []
+def test_a_retried_letter_moves_back_to_the_queue(rejected: IngestQueue, redis: Redis) -> None:
+    assert rejected.retry_dead_letters("left") == 2
+    assert [batch.images[0].filename for batch in batches_on(redis)] == ["a.jpg", "b.jpg"]
+    assert list(rejected.dead_letters("left")) == []
     assert redis.hgetall(DEAD_LETTER_COUNTS) == {b"right": b"1", b"": b"1"}
 
 
-def test_a_letter_that_is_refused_again_is_not_retried_for_ever(
-    refused: IngestQueue, redis: Redis
+def test_a_letter_that_is_rejected_again_is_retried_once(
+    rejected: IngestQueue, redis: Redis
 ) -> None:
     with indexer(redis):
-        assert refused.retry_dead_letters() == 4
-        wait_for_empty(redis)
-    assert len(list(refused.dead_letters())) == 4
+        assert rejected.retry_dead_letters() == 4
+        wait_until(lambda: redis.xlen(INGEST_STREAM) == 0, "an empty queue")
+    assert len(list(rejected.dead_letters())) == 4
 
 
-def wait_for_empty(redis: Redis) -> None:
-    while redis.xlen(INGEST_STREAM):
-        pass
-
-
-def test_cleared_letters_are_gone_with_their_count(refused: IngestQueue, redis: Redis) -> None:
-    assert refused.clear_dead_letters("left") == 2
-    assert [letter.gallery for letter in refused.dead_letters()] == ["right", ""]
-    assert refused.clear_dead_letters() == 2
+def test_cleared_letters_are_gone_with_their_count(rejected: IngestQueue, redis: Redis) -> None:
+    assert rejected.clear_dead_letters("left") == 2
+    assert [letter.gallery for letter in rejected.dead_letters()] == ["right", ""]
+    assert rejected.clear_dead_letters() == 2
     assert redis.xlen(DEAD_LETTERS_STREAM) == 0
     assert redis.hgetall(DEAD_LETTER_COUNTS) == {}
 
@@ -288,3 +279,32 @@ def test_a_redis_that_comes_back_is_used_again(tmp_path: Path) -> None:
         push(queue, images(64), "g", wait=False)
         assert queue.pending() == 2
     queue.close()
+
+
+def test_dead_letters_stay_while_redis_has_no_memory_to_retry_them(
+    rejected: IngestQueue, redis: Redis
+) -> None:
+    """It may have later, so this is not the request's fault."""
+    redis.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(Unavailable, match="is out of memory: raise maxmemory"):
+            rejected.retry_dead_letters()
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert len(list(rejected.dead_letters())) == 4
+
+
+def test_a_replica_is_named_as_one(tmp_path: Path) -> None:
+    with redis_running(tmp_path) as url, Client(redis_url=url) as client:
+        with Redis.from_url(url) as redis:
+            redis.replicaof("127.0.0.1", free_port())
+        with pytest.raises(Unavailable, match="read-only replica: REDIS_URL must be the primary"):
+            client.push([Image("1.jpg", b"x")], wait=False)
+
+
+def test_a_wrong_command_is_refused(queue: IngestQueue, redis: Redis) -> None:
+    """Whoever keeps something else under this key must move it: to retry would not help."""
+    redis.set(INGEST_STREAM, "not a stream")
+    with pytest.raises(Refused, match=r"redis://.*WRONGTYPE") as refused:
+        queue.pending()
+    assert refused.value.code == "FAILED_PRECONDITION"

@@ -1,0 +1,36 @@
+"""Tells an outage of Redis, after which the same command may work, from a command that is wrong."""
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import (
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+# A failover ends commands that block (UNBLOCKED), a full disk (MISCONF) or too few replicas
+# (NOREPLICAS) forbid writing; scripts say so within their own error, and READONLY as well.
+_OUTAGES = ("UNBLOCKED", "MISCONF", "NOREPLICAS", "READONLY")
+
+
+def outage(error: RedisError) -> str | None:
+    """What is wrong with Redis, to be read after its name; None if the command is at fault.
+
+    For example: cannot be reached (Connection refused).
+    """
+    if isinstance(error, (RedisConnectionError, RedisTimeoutError, MasterDownError, TryAgainError)):
+        return f"cannot be reached ({_first_line(error)})"
+    if isinstance(error, OutOfMemoryError):
+        return "is out of memory: raise maxmemory"
+    if isinstance(error, ReadOnlyError):
+        return "is a read-only replica: REDIS_URL must be the primary"
+    if isinstance(error, ResponseError) and any(code in str(error) for code in _OUTAGES):
+        return f"accepts no commands now ({_first_line(error)})"
+    return None
+
+
+def _first_line(error: RedisError) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
