@@ -9,7 +9,8 @@ from pathlib import Path
 
 import grpc
 
-from deploy.local.stack import REPOSITORY, Ports, Stack, StackError
+from deploy.local.stack import REPOSITORY, Ports, Stack
+from deploy.local.supervisor import StackError
 from passerby import Client
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from training.synthetic import generate
@@ -31,7 +32,7 @@ def up(stack: Stack) -> None:
 def demo(stack: Stack) -> None:
     """Everything, with a gallery in it and a first search; stops the stack at the end."""
     stack.refuse_other_ports()
-    # However it is ended, in the background or by its closed terminal: nothing stays behind.
+    # Whichever signal ends it, that of a closed terminal included: nothing stays behind.
     for number in ENDINGS:
         signal.signal(number, signal.default_int_handler)
     print("Starting Redis, Milvus, embedder, indexer and query ...")
@@ -44,20 +45,20 @@ def demo(stack: Stack) -> None:
         print("Ctrl-C stops everything; the data stays in", stack.state, flush=True)
         while not (dead := stack.dead()):
             time.sleep(0.5)
-        raise StackError(f"{', '.join(dead)} ended; see the log in {stack.state / 'logs'}")
+        raise StackError(f"{', '.join(dead)} exited; the logs are in {stack.state / 'logs'}")
     except KeyboardInterrupt:
         print("\nStopping ...")
     finally:
-        # Nobody's impatience shall leave half of it behind.
+        # A second Ctrl-C must not leave half of it running.
         for number in ENDINGS:
             signal.signal(number, signal.SIG_IGN)
         stack.down()
 
 
 def fill_gallery(stack: Stack) -> None:
-    """Draws the demo's people and pushes them through the queue, unless they are there.
+    """Draws the demo's people and pushes them through the queue, unless that is done already.
 
-    They are pushed again for another model than the one that they were embedded with.
+    They are pushed again if the model is not the one that embedded them.
     """
     images = stack.state / "demo-people"
     if not (images / "reid_raw.json").exists():
@@ -67,11 +68,11 @@ def fill_gallery(stack: Stack) -> None:
         embedder = embedder_pb2_grpc.EmbedderStub(channel)
         model = embedder.GetModel(embedder_pb2.GetModelRequest(), timeout=10).version
     with Client(query=stack.query, redis_url=stack.redis_url) as client:
-        there = any(
+        is_filled = any(
             gallery.name == DEMO_GALLERY and gallery.model == model and gallery.count >= DEMO_IMAGES
             for gallery in client.galleries()
         )
-    if not there:
+    if not is_filled:
         passerby(stack, "push", str(images), "--gallery", DEMO_GALLERY)
 
 

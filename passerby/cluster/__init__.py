@@ -1,1 +1,1 @@
-"""Passerby on Kubernetes, seen from outside through the cluster's API."""
+"""A release on Kubernetes, seen from outside through the cluster's API."""

@@ -1,4 +1,4 @@
-"""One release in one namespace: what is asked of the cluster, and its errors in plain words."""
+"""One release in one namespace: requests to the Kubernetes API, and its errors in plain words."""
 
 import contextlib
 import json
@@ -20,12 +20,15 @@ PART_OF = "app.kubernetes.io/part-of=passerby"
 
 
 class ClusterError(PasserbyError):
-    """The cluster cannot be asked, or refuses; the message says what to do about it."""
+    """The cluster does not answer or refuses; the message says what to do about it."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """Lists what belongs to a release. Objects are those of the `kubernetes` package."""
+    """Lists what belongs to a release, as objects of the `kubernetes` package.
+
+    Every method raises ClusterError.
+    """
 
     api: client.ApiClient
     namespace: str
@@ -41,7 +44,7 @@ class Cluster:
         context: str | None = None,
         kubeconfig: Path | None = None,
     ) -> Iterator["Cluster"]:
-        """By the kubeconfig. Raises ClusterError."""
+        """Connects as the kubeconfig says. Raises ClusterError."""
         configuration = client.Configuration()
         file = str(kubeconfig or config.KUBE_CONFIG_DEFAULT_LOCATION)
         try:
@@ -50,7 +53,7 @@ class Cluster:
             default = loader.current_context.get("context", {}).get("namespace", "default")
         except config.ConfigException as error:
             raise ClusterError(
-                f"no cluster to ask ({error}): set KUBECONFIG or --kubeconfig, and --context"
+                f"no cluster to connect to ({error}): set KUBECONFIG or --kubeconfig, and --context"
             ) from error
         configuration.retries = urllib3.Retry(2, backoff_factor=0.2)
         with client.ApiClient(configuration) as api:
@@ -62,7 +65,7 @@ class Cluster:
 
     def deployments(self) -> dict[str, Any]:
         """Component name -> Deployment."""
-        with self.asking("list", "deployments"):
+        with self._request("list", "deployments"):
             answer = client.AppsV1Api(self.api).list_namespaced_deployment(
                 self.namespace, label_selector=self._labels, _request_timeout=TIMEOUT_S
             )
@@ -70,7 +73,7 @@ class Cluster:
 
     def stateful_sets(self) -> dict[str, Any]:
         """Component name -> StatefulSet."""
-        with self.asking("list", "statefulsets"):
+        with self._request("list", "statefulsets"):
             answer = client.AppsV1Api(self.api).list_namespaced_stateful_set(
                 self.namespace, label_selector=self._labels, _request_timeout=TIMEOUT_S
             )
@@ -80,18 +83,18 @@ class Cluster:
         selector = self._labels
         if of_component:
             selector += f",app.kubernetes.io/component={of_component}"
-        with self.asking("list", "pods"):
+        with self._request("list", "pods"):
             answer = client.CoreV1Api(self.api).list_namespaced_pod(
                 self.namespace, label_selector=selector, _request_timeout=TIMEOUT_S
             )
         return list(answer.items)
 
     def nodes(self) -> list[Any]:
-        with self.asking("list", "nodes"):
+        with self._request("list", "nodes"):
             return list(client.CoreV1Api(self.api).list_node(_request_timeout=TIMEOUT_S).items)
 
     def volume_claims(self) -> list[Any]:
-        with self.asking("list", "persistentvolumeclaims"):
+        with self._request("list", "persistentvolumeclaims"):
             answer = client.CoreV1Api(self.api).list_namespaced_persistent_volume_claim(
                 self.namespace, _request_timeout=TIMEOUT_S
             )
@@ -103,7 +106,7 @@ class Cluster:
 
     def create_job(self, manifest: dict[str, Any]) -> None:
         name = manifest["metadata"]["name"]
-        with self.asking("create", "jobs"):
+        with self._request("create", "jobs"):
             try:
                 client.BatchV1Api(self.api).create_namespaced_job(
                     self.namespace, cast(client.V1Job, manifest), _request_timeout=TIMEOUT_S
@@ -112,24 +115,24 @@ class Cluster:
                 if error.status != HTTPStatus.CONFLICT:
                     raise
                 raise ClusterError(
-                    f"job {name} is there already, by the same command: `kubectl -n "
-                    f"{self.namespace} get job {name}` shows how far it is; delete it to push again"
+                    f"job {name} already exists, from the same command: `kubectl -n "
+                    f"{self.namespace} get job {name}` shows its progress; delete it to push again"
                 ) from error
 
     @contextlib.contextmanager
-    def asking(self, verb: str, resource: str) -> Iterator[None]:
+    def _request(self, verb: str, resource: str) -> Iterator[None]:
         try:
             yield
         except ApiException as error:
             if error.status == HTTPStatus.UNAUTHORIZED:
                 raise ClusterError(
                     "the cluster does not accept these credentials: log in again; "
-                    "`kubectl auth whoami` shows it"
+                    "`kubectl auth whoami` shows who you are"
                 ) from error
             if error.status == HTTPStatus.FORBIDDEN:
                 raise ClusterError(
-                    f"no permission to {verb} {resource}: ask for a role that may; "
-                    f"`kubectl auth can-i {verb} {resource} -n {self.namespace}` shows it"
+                    f"no permission to {verb} {resource}: ask for a role that has it; `kubectl "
+                    f"auth can-i {verb} {resource} -n {self.namespace}` checks for it"
                 ) from error
             raise ClusterError(
                 f"the cluster answered {error.status} {error.reason} to {verb} {resource}: "
@@ -138,16 +141,16 @@ class Cluster:
         except urllib3.exceptions.HTTPError as error:
             raise ClusterError(
                 f"{self.api.configuration.host} does not answer: is the cluster up, and the "
-                f"context right? (`kubectl config current-context`)"
+                "context the right one? (`kubectl config current-context`)"
             ) from error
 
 
 def _loader(file: str, context: str | None) -> KubeConfigLoader:
-    """The kubeconfig, of several files perhaps, at that context or its current one."""
+    """The kubeconfig, perhaps of several files, at that context or at its current one."""
     merged = KubeConfigMerger(file).config
     if merged is None:
         raise config.ConfigException(f"no configuration in {file}")
-    # The files that it names are relative to the one that names them.
+    # Paths in a kubeconfig are relative to the file that they stand in.
     return KubeConfigLoader(merged, active_context=context, config_base_path=None)
 
 

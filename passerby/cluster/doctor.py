@@ -1,23 +1,23 @@
-"""Does an installed release work, and if not, what is to be done: checks from outside."""
+"""Checks from outside whether an installed release works and, if not, says what to do."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from passerby.client import Client
 from passerby.cluster.access import Cluster, ClusterError, component
 from passerby.cluster.port_forward import forwarded
 from passerby.errors import PasserbyError
+from passerby.health import is_serving
 
 SERVICES = ("embedder", "indexer", "query")
-# Pods of `helm test` and `passerby push --job`: their end says nothing about the services.
+# Pods of `helm test` and `passerby push --job`: that they ended says nothing about the services.
 RUN_ONCE = ("selftest", "push")
 GPUS = "nvidia.com/"
 QUERY_PORT = 50052
-# The services that depend on others, and the ports where they tell their health.
+# The services that have dependencies, and the ports on which they report their health.
 HEALTH_PORTS = {"indexer": 50053, "query": QUERY_PORT}
 DEPENDENCIES = ("embedder", "milvus", "redis")
 TIMEOUT_S = 10
@@ -30,7 +30,7 @@ Verdict = Literal["ok", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One row of the table: what was looked at, what was found, what to do."""
+    """One row of the table: what was checked, what was found, what to do."""
 
     check: str
     verdict: Verdict
@@ -78,7 +78,7 @@ def check_release(cluster: Cluster) -> list[Finding]:
 
 
 def check_rollouts(cluster: Cluster) -> list[Finding]:
-    """Every Deployment and StatefulSet runs what was asked for last, in full number."""
+    """Every Deployment and StatefulSet runs its newest version with all of its replicas."""
     findings = []
     workloads = [("deployment", item) for item in cluster.deployments().values()]
     workloads += [("statefulset", item) for item in cluster.stateful_sets().values()]
@@ -97,17 +97,17 @@ def check_rollouts(cluster: Cluster) -> list[Finding]:
                 ""
                 if done
                 else f"`kubectl -n {cluster.namespace} rollout status {name}` waits for it; "
-                f"`kubectl -n {cluster.namespace} describe {name}` says what it waits for",
+                f"`kubectl -n {cluster.namespace} describe {name}` says what it is waiting for",
             )
         )
     return findings
 
 
 def check_pods(cluster: Cluster) -> list[Finding]:
-    """Every pod is scheduled, started, ready, and was not restarted again and again."""
+    """Every pod is scheduled, started and ready, and was not restarted repeatedly."""
     findings = []
     for pod in cluster.pods():
-        # A pod that was evicted stays listed beside the one that took its place.
+        # An evicted pod stays listed beside its replacement.
         if component(pod) in RUN_ONCE or pod.status.phase in ("Failed", "Succeeded"):
             continue
         problem = problem_of(pod)
@@ -127,7 +127,7 @@ def check_pods(cluster: Cluster) -> list[Finding]:
 
 
 def problem_of(pod: Any) -> str:
-    """The first reason why a pod is not ready or not well; empty if it is."""
+    """The first reason why a pod is not ready or not stable; empty if it is."""
     for condition in pod.status.conditions or []:
         if condition.type == "PodScheduled" and condition.status == "False":
             return f"not scheduled: {condition.message}"
@@ -135,7 +135,7 @@ def problem_of(pod: Any) -> str:
     for status in statuses:
         if status.state.waiting:
             message = f" ({status.state.waiting.message})" if status.state.waiting.message else ""
-            return f"{status.name} waits: {status.state.waiting.reason}{message}"
+            return f"{status.name} is waiting: {status.state.waiting.reason}{message}"
         if status.restart_count >= RESTARTS_TO_MENTION:
             last = status.last_state.terminated
             why = f", last: {last.reason} with exit code {last.exit_code}" if last else ""
@@ -147,11 +147,11 @@ def problem_of(pod: Any) -> str:
 
 
 def check_gpu(cluster: Cluster) -> list[Finding]:
-    """The GPUs, or slices of GPUs, that the embedder asks for exist on some node."""
+    """Some node has the GPUs, or slices of GPUs, that the embedder requests."""
     embedder = cluster.deployments()["embedder"]
     asked = gpus_of(embedder.spec.template.spec.containers)
     if not asked:
-        return [Finding("gpu", "skipped", "the embedder asks for no GPU; it computes on CPUs")]
+        return [Finding("gpu", "skipped", "the embedder requests no GPU; it runs on CPUs")]
     replicas = embedder.spec.replicas if embedder.spec.replicas is not None else 1
     nodes = cluster.nodes()
     findings = []
@@ -162,7 +162,7 @@ def check_gpu(cluster: Cluster) -> list[Finding]:
             Finding(
                 "gpu",
                 "ok" if enough else "failed",
-                f"{each * replicas} {resource} asked for, {sum(allocatable)} allocatable on "
+                f"{each * replicas} {resource} requested, {sum(allocatable)} allocatable on "
                 f"{len(nodes)} nodes",
                 ""
                 if enough
@@ -175,7 +175,7 @@ def check_gpu(cluster: Cluster) -> list[Finding]:
 
 
 def gpus_of(containers: list[Any]) -> dict[str, int]:
-    """Resource, for example nvidia.com/gpu or a MIG slice -> how many one pod asks for."""
+    """Resource, for example nvidia.com/gpu or a MIG slice -> how many of it one pod requests."""
     asked: dict[str, int] = {}
     for container in containers:
         limits = (container.resources.limits or {}) if container.resources else {}
@@ -186,14 +186,14 @@ def gpus_of(containers: list[Any]) -> dict[str, int]:
 
 
 def check_redis(cluster: Cluster) -> list[Finding]:
-    """The bundled Redis appends to a volume that exists; an external one is its owner's care."""
+    """The bundled Redis has a volume for its log; an external one is up to its owner."""
     redis = cluster.stateful_sets().get("redis")
     if redis is None:
         return [
             Finding(
                 "redis persistence",
                 "skipped",
-                "Redis is external: see that appendonly is on and maxmemory-policy noeviction",
+                "Redis is external: it needs appendonly yes and maxmemory-policy noeviction",
             )
         ]
     claims = [template.metadata.name for template in redis.spec.volume_claim_templates or []]
@@ -202,7 +202,7 @@ def check_redis(cluster: Cluster) -> list[Finding]:
             Finding(
                 "redis persistence",
                 "failed",
-                f"{redis.metadata.name} has no volume: a restart loses queue and names",
+                f"{redis.metadata.name} has no volume: a restart loses the queue and the names",
                 "--set redis.persistence.enabled=true",
             )
         ]
@@ -222,34 +222,38 @@ def check_redis(cluster: Cluster) -> list[Finding]:
                 "StorageClass? (`kubectl get storageclass`)",
             )
         ]
-    return [Finding("redis persistence", "ok", f"{redis.metadata.name} keeps its data in a volume")]
+    return [Finding("redis persistence", "ok", f"{redis.metadata.name} keeps its data on a volume")]
 
 
 def check_dependencies(cluster: Cluster) -> list[Finding]:
-    """Indexer and query say, through a port-forward, what they cannot reach."""
+    """Indexer and query report, through a port-forward, what they cannot reach."""
     findings = []
     for service, port in HEALTH_PORTS.items():
         running = [pod for pod in cluster.pods(service) if is_running(pod)]
         if not running:
-            findings.append(Finding("dependencies", "skipped", f"no pod of {service} runs"))
+            findings.append(Finding("dependencies", "skipped", f"no pod of {service} is running"))
             continue
         with (
             forwarded(cluster, running[0].metadata.name, port) as address,
             grpc.insecure_channel(address) as channel,
         ):
             try:
-                away = [name for name in DEPENDENCIES if not serves(channel, name)]
-                problem = f"{service} does not reach {', '.join(away)}" if away else ""
+                missing = [
+                    name
+                    for name in DEPENDENCIES
+                    if not is_serving(channel, name, timeout_s=TIMEOUT_S)
+                ]
+                problem = f"{service} cannot reach {', '.join(missing)}" if missing else ""
             except grpc.RpcError as error:
-                problem = f"{service} does not tell its health ({error.details()})"
+                problem = f"{service} does not report its health ({error.details()})"
         name = running[0].metadata.name
         findings.append(
             Finding(
                 "dependencies",
                 "failed" if problem else "ok",
                 problem or f"{service} reaches {', '.join(DEPENDENCIES)}",
-                f"`kubectl -n {cluster.namespace} logs {name}` says why; the service goes on by "
-                "itself when what is away comes back"
+                f"`kubectl -n {cluster.namespace} logs {name}` says why; the service recovers "
+                "by itself when the dependency is back"
                 if problem
                 else "",
             )
@@ -257,21 +261,14 @@ def check_dependencies(cluster: Cluster) -> list[Finding]:
     return findings
 
 
-def serves(channel: grpc.Channel, dependency: str) -> bool:
-    answer = health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]
-        health_pb2.HealthCheckRequest(service=dependency), timeout=TIMEOUT_S
-    )
-    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-
 def is_running(pod: Any) -> bool:
-    """Its process can be asked, whether it is ready or not."""
+    """Its process can answer, whether it is ready or not."""
     statuses = pod.status.container_statuses or []
     return bool(statuses) and all(status.state.running for status in statuses)
 
 
 def check_search(cluster: Cluster) -> list[Finding]:
-    """Through a port-forward: what the query service needs, the queue, a search in each gallery."""
+    """Through a port-forward: the length of the queue, and a search in each gallery."""
     ready = [pod for pod in cluster.pods("query") if not problem_of(pod)]
     if not ready:
         return [Finding("search", "skipped", "no pod of query is ready; see above")]
@@ -293,11 +290,11 @@ def check_search(cluster: Cluster) -> list[Finding]:
 
 
 def search_findings(client: Client) -> list[Finding]:
-    """Needs no Kubernetes: a gallery is searched, which fails if its collection is not loaded."""
+    """Needs no Kubernetes. A search fails if the gallery's collection is not loaded."""
     galleries = client.galleries()
     if not galleries:
         return [
-            Finding("search", "skipped", "no gallery yet: push one with `passerby push FOLDER`")
+            Finding("search", "skipped", "no galleries yet: push one with `passerby push FOLDER`")
         ]
     findings = []
     pending = max(gallery.pending for gallery in galleries)
@@ -305,7 +302,7 @@ def search_findings(client: Client) -> list[Finding]:
         Finding(
             "queue",
             "failed" if pending > LONG_QUEUE else "ok",
-            f"{pending} entries wait",
+            f"{pending} entries are waiting",
             "more indexers or embedders: see docs/operations/troubleshooting.md#ingestion-lags"
             if pending > LONG_QUEUE
             else "",

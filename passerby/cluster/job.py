@@ -1,4 +1,4 @@
-"""A Kubernetes Job that pushes from within the cluster, made in the image of the indexer."""
+"""The Kubernetes Job of `passerby push --job`, modelled on the release's indexer."""
 
 import zlib
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 SOURCE_FOLDER = "/source"
-# What a pod that pushes has to know of what the indexer knows.
+# The indexer's variables that a pod needs to push: where Redis is, and credentials for S3.
 _VARIABLES = ("REDIS_", "AWS_")
 _RETRIES_PER_SHARE = 3
 _KEPT_S = 24 * 3600
-# Exit code of `passerby push` when images were refused: pushing them again changes nothing.
+# Exit code of `passerby push` when images were rejected: pushing them again changes nothing.
 _IMAGES_FAILED = 1
-# That of the images: no service runs as root.
+# The user of the container images; no service runs as root.
 _USER = 10001
 
 
@@ -39,10 +39,10 @@ def manifest(job: PushJob, release: str, namespace: str, indexer: dict[str, Any]
     and the registry's secrets are taken from it.
 
     Each pod pushes its share, the images whose number is its index modulo the workers. A pod that
-    is evicted, or finds a service away, is replaced and pushes its share again, which changes
-    nothing for the images that are there. A share with broken images fails without a retry.
+    is evicted, or finds a service unavailable, is replaced and pushes its share again, which
+    changes nothing for the images that were pushed. A share with broken images fails without a
+    retry.
     """
-    pod = indexer["spec"]["template"]["spec"]
     labels = {
         "app.kubernetes.io/name": "passerby",
         "app.kubernetes.io/instance": release,
@@ -50,10 +50,10 @@ def manifest(job: PushJob, release: str, namespace: str, indexer: dict[str, Any]
         "app.kubernetes.io/component": "push",
         "app.kubernetes.io/part-of": "passerby",
     }
-    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
-    if job.claim:
-        claim = {"claimName": job.claim, "readOnly": True}
-        volumes.append({"name": "source", "persistentVolumeClaim": claim})
+    rules = [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
+        {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [_IMAGES_FAILED]}},
+    ]
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -64,38 +64,36 @@ def manifest(job: PushJob, release: str, namespace: str, indexer: dict[str, Any]
             "parallelism": job.workers,
             "backoffLimitPerIndex": _RETRIES_PER_SHARE,
             "ttlSecondsAfterFinished": _KEPT_S,
-            "podFailurePolicy": {
-                "rules": [
-                    {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
-                    {
-                        "action": "FailIndex",
-                        "onExitCodes": {"operator": "In", "values": [_IMAGES_FAILED]},
-                    },
-                ]
-            },
+            "podFailurePolicy": {"rules": rules},
             "template": {
                 "metadata": {"labels": labels},
-                "spec": {
-                    "restartPolicy": "Never",
-                    "automountServiceAccountToken": False,
-                    "enableServiceLinks": False,
-                    **{
-                        name: pod[name]
-                        for name in ("serviceAccountName", "imagePullSecrets")
-                        if pod.get(name)
-                    },
-                    # No fsGroup: the owner of a million files would be changed.
-                    "securityContext": {
-                        "runAsNonRoot": True,
-                        "runAsUser": _USER,
-                        "runAsGroup": _USER,
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
-                    "containers": [_container(job, pod["containers"][0])],
-                    "volumes": volumes,
-                },
+                "spec": _pod(job, indexer["spec"]["template"]["spec"]),
             },
         },
+    }
+
+
+def _pod(job: PushJob, indexer: dict[str, Any]) -> dict[str, Any]:
+    """The pods' spec, after that of the indexer's pods."""
+    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
+    if job.claim:
+        claim = {"claimName": job.claim, "readOnly": True}
+        volumes.append({"name": "source", "persistentVolumeClaim": claim})
+    of_indexer = ("serviceAccountName", "imagePullSecrets")
+    return {
+        "restartPolicy": "Never",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        **{name: indexer[name] for name in of_indexer if indexer.get(name)},
+        # No fsGroup: it would change the owner of a million files.
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(job, indexer["containers"][0])],
+        "volumes": volumes,
     }
 
 
@@ -108,7 +106,7 @@ def _container(job: PushJob, indexer: dict[str, Any]) -> dict[str, Any]:
         for source in job.sources
     ]
     command = ["passerby", "push", *sources, "--gallery", job.gallery, *job.arguments]
-    # Kubernetes puts variables in the place of $(NAME).
+    # Kubernetes would replace $(NAME) by a variable's value.
     command = [part.replace("$", "$$") for part in command]
     if job.workers > 1:
         command += ["--shard", f"$(JOB_COMPLETION_INDEX)/{job.workers}"]
@@ -117,7 +115,7 @@ def _container(job: PushJob, indexer: dict[str, Any]) -> dict[str, Any]:
         "image": job.image or indexer["image"],
         "imagePullPolicy": indexer.get("imagePullPolicy", "IfNotPresent"),
         "command": command,
-        # Files are named by their path below the claim's root, in a list of them too.
+        # Files, those in a list too, are named by their path below the claim's root.
         **({"workingDir": SOURCE_FOLDER} if job.claim else {}),
         "env": [
             variable

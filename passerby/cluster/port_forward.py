@@ -1,4 +1,4 @@
-"""A pod's port on loopback, for clients that want an address."""
+"""Port-forward: a pod's port on loopback, for clients that need an address."""
 
 import contextlib
 import socket
@@ -15,11 +15,11 @@ CHUNK = 65_536
 
 @contextlib.contextmanager
 def forwarded(cluster: Cluster, pod: str, port: int) -> Iterator[str]:
-    """Yields `127.0.0.1:<port>`; each connection to it reaches the pod by one of its own.
+    """Yields `127.0.0.1:<port>`; each connection to it opens one of its own to the pod.
 
     Raises ClusterError if the cluster does not allow it.
     """
-    # A refusal is known before anyone connects, who would see nothing but a closed connection.
+    # Find a refusal now: a client that connects later would only see its connection closed.
     _open_tunnel(cluster, pod, port).close()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         threading.Thread(
@@ -28,14 +28,14 @@ def forwarded(cluster: Cluster, pod: str, port: int) -> Iterator[str]:
         try:
             yield f"127.0.0.1:{listener.getsockname()[1]}"
         finally:
-            # Closing alone would not wake the thread that waits for the next connection.
+            # Closing alone would not wake the thread that is waiting for a connection.
             with contextlib.suppress(OSError):
                 listener.shutdown(socket.SHUT_RDWR)
 
 
 def _open_tunnel(cluster: Cluster, pod: str, port: int) -> socket.socket:
     try:
-        # Of its own, since the package changes a client while it opens a WebSocket with it.
+        # A client of its own, as the package changes a client that opens a WebSocket.
         with client.ApiClient(cluster.api.configuration) as api:
             forward = client.CoreV1Api(api).connect_get_namespaced_pod_portforward
             tunnel: socket.socket = portforward(
@@ -45,7 +45,7 @@ def _open_tunnel(cluster: Cluster, pod: str, port: int) -> socket.socket:
         reason = str(error.reason).split(" -+-+- ")[0]
         raise ClusterError(
             f"no port-forward to {pod} ({reason}): ask for a role that may; `kubectl auth can-i "
-            f"create pods/portforward -n {cluster.namespace}` shows it"
+            f"create pods/portforward -n {cluster.namespace}` checks for it"
         ) from error
     return tunnel
 
@@ -54,7 +54,7 @@ def _accept(listener: socket.socket, cluster: Cluster, pod: str, port: int) -> N
     while True:
         try:
             connection, _ = listener.accept()
-        except OSError:  # closed: the context is left
+        except OSError:  # closed at the end of the `with` block
             return
         try:
             tunnel = _open_tunnel(cluster, pod, port)

@@ -12,14 +12,15 @@ from pathlib import Path
 import pytest
 
 from deploy.local.__main__ import demo
-from deploy.local.stack import Ports, Stack, StackError, variable
+from deploy.local.stack import Ports, Stack, variable
+from deploy.local.supervisor import StackError
 from tests.support.processes import wait_until
 from tests.support.stack import make_stack
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_a_port_that_is_no_port_is_named() -> None:
+def test_a_port_that_is_not_a_number_is_named() -> None:
     with pytest.raises(StackError, match=r"QUERY_HTTP_PORT='web': a port is 1 to 65535"):
         Ports.from_environment({"QUERY_HTTP_PORT": "web"})
 
@@ -29,7 +30,9 @@ def test_a_taken_port_is_said_plainly_and_nothing_is_started(tmp_path: Path) -> 
     with socket.socket() as other:
         other.bind(("127.0.0.1", stack.ports.milvus))
         other.listen()
-        with pytest.raises(StackError, match=rf"port {stack.ports.milvus} is taken.*MILVUS_PORT="):
+        with pytest.raises(
+            StackError, match=rf"port {stack.ports.milvus}.* is taken.*MILVUS_PORT="
+        ):
             stack.up()
     assert stack.dead() == [program.name for program in stack.programs]
 
@@ -45,10 +48,10 @@ def test_a_stack_that_runs_on_other_ports_is_named_and_left_alone(tmp_path: Path
     only_redis.up()
     try:
         other = Stack(tmp_path, replace(stack.ports, query_http=1), {})
-        with pytest.raises(StackError, match=rf"runs already, with REDIS_PORT={stack.ports.redis}"):
+        with pytest.raises(StackError, match=rf"running with REDIS_PORT={stack.ports.redis}"):
             other.up()
         # `make demo` stops what it has started, and nothing else.
-        with pytest.raises(StackError, match="runs already"):
+        with pytest.raises(StackError, match="is already running"):
             demo(other)
         assert only_redis.dead() == []
         only_redis.up()
@@ -56,8 +59,8 @@ def test_a_stack_that_runs_on_other_ports_is_named_and_left_alone(tmp_path: Path
         only_redis.down()
 
 
-def test_impatience_leaves_no_part_of_the_demo_behind(tmp_path: Path) -> None:
-    """The second Ctrl-C comes while the first one is obeyed."""
+def test_a_second_ctrl_c_leaves_no_part_of_the_demo_running(tmp_path: Path) -> None:
+    """It comes while the first one is obeyed."""
     ports = make_stack(tmp_path).ports
     environment = {variable(name): str(port) for name, port in asdict(ports).items()}
     demo = subprocess.Popen(

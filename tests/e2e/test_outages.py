@@ -101,7 +101,7 @@ def test_services_say_what_is_missing_and_go_on_by_themselves(
         pytest.raises(Exception, match="(?i)" + gone),
     ):
         client.search("a person", gallery=gallery)
-    own_stack._start(program(own_stack, gone))
+    own_stack.start(program(own_stack, gone))
     for service in (query, indexer):
         wait_for_health(service)
     with Redis.from_url(own_stack.redis_url) as redis:
@@ -118,7 +118,7 @@ def test_services_start_in_any_order(people: People, tmp_path: Path) -> None:
         (stack.state / folder).mkdir(parents=True)
     try:
         for name in ("query", "indexer"):
-            stack._start(program(stack, name))
+            stack.start(program(stack, name))
         for port in (stack.ports.query, stack.ports.indexer):
             wait_for_health(f"127.0.0.1:{port}", SERVING, "live")
             assert health(f"127.0.0.1:{port}") == NOT_SERVING

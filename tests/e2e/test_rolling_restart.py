@@ -45,7 +45,7 @@ class Replicas:
                 [sys.executable, "-m", f"services.{service}"],
                 cwd=REPOSITORY,
                 env={
-                    **self.stack._environment,
+                    **self.stack.environment,
                     f"{service.upper()}_PORT": str(port),
                     "QUERY_HTTP_PORT": str(free_port()),
                     "INDEXER_CONSUMER": f"indexer-{number}",
@@ -72,8 +72,8 @@ def replicas(tmp_path: Path) -> Iterator[Replicas]:
     replicas = Replicas(stack, ports)
     try:
         for name in ("redis", "milvus"):
-            stack._start(program(stack, name))
-            stack._wait_until_it_answers(program(stack, name))
+            stack.start(program(stack, name))
+            stack.wait_for(program(stack, name))
         for service in SERVICES:
             for number in (0, 1):
                 replicas.start(service, number)
