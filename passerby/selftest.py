@@ -1,15 +1,15 @@
 """Does an installation work from end to end? `python -m passerby.selftest`, run by `helm test`.
 
 Pushes three drawn images through the queue into the gallery `selftest`, finds them by image and by
-caption, and deletes them. Says each step; the first that fails ends it with exit code 1.
+caption, and deletes them. Reports each step; the first that fails ends it with exit code 1.
 """
 
-import struct
+import importlib.resources
 import sys
 import time
 import uuid
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import click
 
@@ -21,113 +21,101 @@ GALLERY = "selftest"
 CAPTION = "a person in a red shirt and blue trousers"
 INDEX_TIMEOUT_S = 120.0
 POLL_S = 0.2
-WIDTH, HEIGHT = 48, 96
-
-Colour = tuple[int, int, int]
-CLOTHES: dict[str, tuple[Colour, Colour]] = {
-    "red-on-blue.png": ((200, 30, 30), (30, 40, 150)),
-    "green-on-black.png": ((40, 140, 60), (20, 20, 20)),
-    "white-on-brown.png": ((235, 235, 235), (110, 70, 40)),
-}
 
 
 class StepFailed(Exception):
     """What is wrong, for the operator."""
 
 
-def drawn_person(shirt: Colour, trousers: Colour) -> bytes:
-    """A PNG of a figure in these clothes, without any imaging library."""
-    street, skin = (150, 150, 145), (225, 180, 150)
-    rows = []
-    for y in range(HEIGHT):
-        if y < HEIGHT // 5:
-            colour, half = skin, WIDTH // 9
-        elif y < HEIGHT // 2:
-            colour, half = shirt, WIDTH // 4
-        else:
-            colour, half = trousers, WIDTH // 6
-        row = [colour if abs(x - WIDTH // 2) <= half else street for x in range(WIDTH)]
-        rows.append(b"\0" + bytes(channel for pixel in row for channel in pixel))
-    header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(b"".join(rows))), (b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        for kind, data in chunks
-    )
+def drawn_people() -> dict[str, bytes]:
+    """Name -> PNG of a figure, 48 pixels wide and 96 high, in the clothes that the name says."""
+    folder = importlib.resources.files("passerby") / "selftest_images"
+    files = sorted(folder.iterdir(), key=lambda file: file.name)
+    return {file.name: file.read_bytes() for file in files}
 
 
-def steps(client: Client, run: str) -> dict[str, Callable[[], str]]:
-    """Name -> action, in order; an action returns what it found or raises.
+@dataclass(frozen=True)
+class SelfTest:
+    """One run. Each step returns what it found, or raises StepFailed or PasserbyError."""
 
-    run: makes this run's filenames its own, so that two runs do not disturb each other.
-    """
-    images = {f"{run}/{name}": drawn_person(*clothes) for name, clothes in CLOTHES.items()}
-    first = next(iter(images))
+    client: Client
+    images: Mapping[str, bytes]
+    """Filename -> image; the filenames are this run's own, so that two runs do not collide."""
 
-    def reach() -> str:
-        return f"{client.query} answers, {len(client.galleries())} galleries"
+    def steps(self) -> dict[str, Callable[[], str]]:
+        """Name -> step, in order."""
+        return {
+            "reach": self.reach,
+            "push": self.push,
+            "index": self.index,
+            "search": self.search,
+            "delete": self.delete,
+        }
 
-    def push() -> str:
-        batch = (Image(name, data=data) for name, data in images.items())
-        client.push(batch, gallery=GALLERY, wait=False)
-        return f"{len(images)} images are on the queue"
+    def reach(self) -> str:
+        return f"{self.client.query} answers and has {len(self.client.galleries())} galleries"
 
-    def index() -> str:
+    def push(self) -> str:
+        batch = (Image(name, data=data) for name, data in self.images.items())
+        self.client.push(batch, gallery=GALLERY, wait=False)
+        return f"{len(self.images)} images are on the queue"
+
+    def index(self) -> str:
         start = time.monotonic()
-        for name in images:
-            while not is_indexed(client, name):
-                refused = [
-                    letter.reason
-                    for letter in client.dead_letters(GALLERY)
-                    if letter.filename in images
-                ]
-                if refused:
-                    raise StepFailed(f"the indexer refused them: {refused[0]}")
+        for name in self.images:
+            while not self._is_indexed(name):
+                self._check_dead_letters()
                 if time.monotonic() - start > INDEX_TIMEOUT_S:
                     raise StepFailed(
-                        f"not searchable after {INDEX_TIMEOUT_S:.0f} s, {client.pending()} entries "
-                        "are unfinished: is the indexer ready? Its log says what it waits for"
+                        f"not searchable after {INDEX_TIMEOUT_S:.0f} s, with "
+                        f"{self.client.pending()} unfinished entries on the queue: is the indexer "
+                        "ready? Its log says what it is waiting for"
                     )
                 time.sleep(POLL_S)
         return f"searchable after {time.monotonic() - start:.1f} s"
 
-    def search() -> str:
-        alike = client.search(image=images[first], gallery=GALLERY, top_k=100)
-        if first not in {hit.filename for hit in alike}:
-            raise StepFailed(f"an image does not find itself among {len(alike)} hits")
-        described = client.search(CAPTION, gallery=GALLERY)
+    def search(self) -> str:
+        name, data = next(iter(self.images.items()))
+        similar = self.client.search(image=data, gallery=GALLERY, top_k=100)
+        if name not in {hit.filename for hit in similar}:
+            raise StepFailed(f"a search by image does not find that image: {len(similar)} hits")
+        described = self.client.search(CAPTION, gallery=GALLERY)
         if not described:
-            raise StepFailed(f"{CAPTION!r} finds nothing")
-        return f"{len(alike)} hits by image, {len(described)} by caption"
+            raise StepFailed(f"a search for {CAPTION!r} finds nothing")
+        return f"{len(similar)} hits by image, {len(described)} by caption"
 
-    def delete() -> str:
-        deleted = client.delete(gallery=GALLERY, filenames=list(images))
-        if deleted != len(images):
-            raise StepFailed(f"{deleted} of {len(images)} images were there to delete")
-        if is_indexed(client, first):
-            raise StepFailed(f"{first} is still found")
-        return f"{deleted} images are gone"
+    def delete(self) -> str:
+        deleted = self.client.delete(gallery=GALLERY, filenames=list(self.images))
+        if deleted != len(self.images):
+            raise StepFailed(f"only {deleted} of {len(self.images)} images were there to delete")
+        name = next(iter(self.images))
+        if self._is_indexed(name):
+            raise StepFailed(f"{name} was deleted and is still found")
+        return f"{deleted} images were deleted"
 
-    return {"reach": reach, "push": push, "index": index, "search": search, "delete": delete}
+    def _is_indexed(self, filename: str) -> bool:
+        try:
+            self.client.search(filename=filename, gallery=GALLERY, top_k=1)
+        except Refused as error:
+            if error.code == "NOT_FOUND":
+                return False
+            raise
+        return True
 
-
-def is_indexed(client: Client, filename: str) -> bool:
-    """Whether the gallery has this image."""
-    try:
-        client.search(filename=filename, gallery=GALLERY, top_k=1)
-    except Refused as error:
-        if error.code == "NOT_FOUND":
-            return False
-        raise
-    return True
+    def _check_dead_letters(self) -> None:
+        for letter in self.client.dead_letters(GALLERY):
+            if letter.filename in self.images:
+                raise StepFailed(f"the indexer rejected them: {letter.reason}")
 
 
 def main() -> None:
-    """Where the services are is said by $PASSERBY_QUERY and $REDIS_URL."""
+    """$PASSERBY_QUERY and $REDIS_URL say where the services are."""
+    run = uuid.uuid4().hex[:8]
+    images = {f"{run}/{name}": data for name, data in drawn_people().items()}
     with Client() as client:
-        for name, action in steps(client, uuid.uuid4().hex[:8]).items():
+        for name, step in SelfTest(client, images).steps().items():
             try:
-                click.echo(f"{name}: {action()}")
+                click.echo(f"{name}: {step()}")
             except (StepFailed, PasserbyError) as error:
                 click.echo(f"{name}: FAILED: {error}")
                 sys.exit(1)

@@ -54,35 +54,39 @@ def test_a_queue_that_is_away_fails_the_push(stack: Stack) -> None:
     assert said["push"].startswith("FAILED: ")
 
 
+def named(run: str) -> dict[str, bytes]:
+    """The images of one run."""
+    return {f"{run}/{name}": data for name, data in selftest.drawn_people().items()}
+
+
 def test_an_indexer_that_takes_nothing_fails_the_index_step(
     stack: Stack, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The queue of this Redis is nobody's."""
+    """No indexer reads the queue of this Redis."""
     monkeypatch.setattr(selftest, "INDEX_TIMEOUT_S", 1.0)
     with Client(query=stack.query, redis_url=redis_url) as client:
-        steps = selftest.steps(client, "nobody")
-        steps["push"]()
-        with pytest.raises(selftest.StepFailed, match="1 entries are unfinished"):
-            steps["index"]()
+        run = selftest.SelfTest(client, named("unread"))
+        run.push()
+        with pytest.raises(selftest.StepFailed, match="with 1 unfinished entries"):
+            run.index()
 
 
-def test_images_that_are_refused_fail_the_index_step_with_the_reason(
-    stack: Stack, client: Client, monkeypatch: pytest.MonkeyPatch
+def test_images_that_are_rejected_fail_the_index_step_with_the_reason(
+    stack: Stack, client: Client
 ) -> None:
-    monkeypatch.setattr(selftest, "drawn_person", lambda *_: b"not an image")
-    steps = selftest.steps(client, "broken")
-    steps["push"]()
-    with pytest.raises(selftest.StepFailed, match="the indexer refused them: "):
-        steps["index"]()
+    run = selftest.SelfTest(client, dict.fromkeys(named("broken"), b"not an image"))
+    run.push()
+    with pytest.raises(selftest.StepFailed, match="the indexer rejected them: "):
+        run.index()
     client.clear_dead_letters(selftest.GALLERY)
 
 
-def test_images_that_are_gone_fail_search_and_delete(stack: Stack, client: Client) -> None:
-    there = selftest.steps(client, "pushed")
-    for step in ("push", "index", "delete"):
-        there[step]()
-    steps = selftest.steps(client, "never-pushed")
-    with pytest.raises(selftest.StepFailed, match="0 of 3 images were there to delete"):
-        steps["delete"]()
-    with pytest.raises((selftest.StepFailed, Unavailable), match="does not find itself"):
-        steps["search"]()
+def test_images_that_were_never_pushed_fail_search_and_delete(stack: Stack, client: Client) -> None:
+    pushed = selftest.SelfTest(client, named("pushed"))
+    for step in (pushed.push, pushed.index, pushed.delete):
+        step()
+    missing = selftest.SelfTest(client, named("never-pushed"))
+    with pytest.raises(selftest.StepFailed, match="only 0 of 3 images were there to delete"):
+        missing.delete()
+    with pytest.raises((selftest.StepFailed, Unavailable), match="does not find that image"):
+        missing.search()
