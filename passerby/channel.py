@@ -2,7 +2,7 @@
 
 import json
 
-# A batch of 256 large photographs fits; beyond it the caller shall split.
+# A batch of 256 large photographs fits; a caller with more must split it.
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 MESSAGE_LIMITS = [
@@ -18,7 +18,7 @@ SERVICE_CONFIG = {
             "name": [{}],
             "retryPolicy": {
                 # Together 2 s, much longer than a reconnect: while one replica stops, the other may
-                # have been back for a moment only.
+                # have only just come back.
                 "maxAttempts": 5,
                 "initialBackoff": "0.1s",
                 "maxBackoff": "1s",
@@ -33,11 +33,11 @@ SERVICE_CONFIG = {
 CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
     *MESSAGE_LIMITS,
     ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-    # By default a call of more than 256 KiB, any call with images, is never tried again.
+    # By default a call of more than 256 KiB, which most calls with images are, is never retried.
     ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 5_000),
-    # The default is two minutes: a restarted neighbour would be found that late.
+    # The default is two minutes: a restarted replica would be found that late.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 250),
 ]

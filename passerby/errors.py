@@ -1,4 +1,4 @@
-"""What a call can fail with: one family, two members, messages that say what to do."""
+"""The errors that a call can raise: Unavailable, Refused and their base."""
 
 
 class PasserbyError(Exception):
@@ -6,11 +6,11 @@ class PasserbyError(Exception):
 
 
 class Unavailable(PasserbyError):
-    """Something is not reachable, too slow or full at the moment: the same call may work later."""
+    """Something is unreachable, too slow or full for now: the same call may work later."""
 
 
 class Refused(PasserbyError):
-    """The request was understood and turned down; `code` is the gRPC status' name."""
+    """The request is wrong or impossible; `code` is the name of the gRPC status."""
 
     def __init__(self, message: str, code: str = "INVALID_ARGUMENT") -> None:
         super().__init__(message)

@@ -1,4 +1,4 @@
-"""What a person names to push becomes images: folders, files, lists, data sets, buckets."""
+"""Finds the images that `passerby push` is given: folders, files, lists, data sets, buckets."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ class InvalidSource(PasserbyError):
 
 
 @dataclass(frozen=True)
-class Found:
+class Listing:
     """Images below one folder or URL, by their names in the gallery."""
 
     root: str
@@ -37,8 +37,8 @@ class Found:
 
 
 @dataclass(frozen=True)
-class About:
-    """What is said about all images of one push."""
+class ImageMetadata:
+    """What all images of one push have in common."""
 
     camera: str = ""
     captured_at: datetime | None = None
@@ -47,8 +47,8 @@ class About:
 
 def find(
     source: str, standard_input: BinaryIO, *, split: str | None = None, shard: int = 0, of: int = 1
-) -> Found:
-    """The images of one source, or the share number `shard` of `of`, in a lasting order.
+) -> Listing:
+    """The images of one source, or share number `shard` of `of`, in an order that is stable.
 
     `-`: a list of files on standard input, one a line; a `.txt` file: such a list. Their names,
     and that of a single file, are the paths as they are written. A folder with reid_raw.json: a
@@ -59,41 +59,43 @@ def find(
     for a reason that may pass.
     """
     remote = "://" in source
-    with _listing(source):
+    with _listing_errors(source):
         if split:
             root, names = str(Path(source, DATASET_IMAGES)), _dataset(Path(source), split)
         else:
             root, names = _remote(source) if remote else _local(source, standard_input)
         first = next(names, None)
         if first is None:
-            raise InvalidSource(f"{source}: no images in it; known are {', '.join(SUFFIXES)}")
+            raise InvalidSource(
+                f"{source}: no images in it; their names end in {', '.join(SUFFIXES)}"
+            )
         # Shared out while walking: of a hundred million images no share has to hold them all.
-        return Found(root, list(islice(chain([first], names), shard, None, of)), remote)
+        return Listing(root, list(islice(chain([first], names), shard, None, of)), remote)
 
 
 def images(
-    found: Iterable[Found], about: About, refuse: Callable[[Failure], None]
+    listings: Iterable[Listing], metadata: ImageMetadata, reject: Callable[[Failure], None]
 ) -> Iterator[Image]:
-    """Reads one file after the other; what cannot be read is given to `refuse`."""
-    for source in found:
-        for name in source.names:
-            # What stands for itself in a file's name may mean something in a URL.
-            below = quote(os.fsencode(name)) if source.root.startswith(_FILE_URL) else name
-            path = f"{source.root}/{below}" if source.root else name
+    """Reads one file after the other; what cannot be read is given to `reject`."""
+    for listing in listings:
+        for name in listing.names:
+            # A character of a file's name may have a meaning in a URL.
+            below = quote(os.fsencode(name)) if listing.root.startswith(_FILE_URL) else name
+            path = f"{listing.root}/{below}" if listing.root else name
             data = None
-            if not source.remote:
+            if not listing.remote:
                 try:
                     data = Path(path).read_bytes()
                 except (OSError, ValueError) as error:
-                    refuse(Failure(name, str(error)))
+                    reject(Failure(name, str(error)))
                     continue
             yield Image(
                 filename=name,
                 data=data,
-                uri=path if source.remote else None,
-                camera=about.camera,
-                captured_at=about.captured_at,
-                tags=about.tags,
+                uri=path if listing.remote else None,
+                camera=metadata.camera,
+                captured_at=metadata.captured_at,
+                tags=metadata.tags,
             )
 
 
@@ -106,14 +108,14 @@ def _local(source: str, standard_input: BinaryIO) -> tuple[str, Iterator[str]]:
             return str(path / DATASET_IMAGES), _dataset(path)
         return str(path), _walk(path)
     if not path.exists():
-        raise InvalidSource(f"{source}: there is no such file or folder")
+        raise InvalidSource(f"{source}: no such file or folder")
     if path.suffix.lower() == ".txt":
         return "", _lines(path.read_bytes().splitlines())
     return "", iter([_name(source)])
 
 
 def _lines(lines: Iterable[bytes]) -> Iterator[str]:
-    """A file's name may be any bytes; one that is no text is refused when it is pushed."""
+    """A file's name may be any bytes; one that is not text is rejected when it is pushed."""
     for line in lines:
         path = line.rstrip(b"\r\n")
         if path.strip():
@@ -129,8 +131,8 @@ def _is_image(name: str) -> bool:
 
 
 @contextlib.contextmanager
-def _listing(source: str) -> Iterator[None]:
-    """Tells what is wrong with the source from what may pass."""
+def _listing_errors(source: str) -> Iterator[None]:
+    """Tells a source that is wrong from one that may work later."""
     try:
         yield
     except PasserbyError:
@@ -147,8 +149,8 @@ def _listing(source: str) -> Iterator[None]:
         raise Unavailable(f"{source}: cannot be listed now ({error})") from error
 
 
-def _is_meant(folder: str) -> bool:
-    """Not what is hidden, nor what a file system keeps at its root for itself."""
+def _is_visible(folder: str) -> bool:
+    """Neither hidden, nor what a file system keeps at its root for itself."""
     return not folder.startswith(".") and folder != "lost+found"
 
 
@@ -160,7 +162,7 @@ def _walk(folder: Path) -> Iterator[str]:
             raise error
 
     for directory, folders, files in os.walk(folder, onerror=fail):
-        folders[:] = sorted(filter(_is_meant, folders))
+        folders[:] = sorted(filter(_is_visible, folders))
         below = Path(directory).relative_to(folder)
         for name in sorted(files):
             if _is_image(name):
@@ -181,7 +183,9 @@ def _dataset(folder: Path, split: str | None = None) -> Iterator[str]:
             f"{annotations}: expected a list of objects with file_path and split ({error!r})"
         ) from error
     if outside := [name for name in names if ".." in Path(name).parts or Path(name).is_absolute()]:
-        raise InvalidSource(f"{annotations}: {outside[0]!r} is not below {images}; mend the file")
+        raise InvalidSource(
+            f"{annotations}: {outside[0]!r} is not below {images}; correct the file"
+        )
     return iter(names)
 
 
@@ -191,7 +195,7 @@ def _remote(url: str) -> tuple[str, Iterator[str]]:
 
     if url.startswith(_FILE_URL):  # fsspec takes it for a path with a prefix
         url = unquote(url)
-    # A listing that is kept would grow to all of the bucket.
+    # A cached listing would grow to all of the bucket.
     files, path = url_to_fs(url, use_listings_cache=False)
     folder, _, name = path.rpartition("/")
     if _is_image(name) and not files.isdir(path):
@@ -203,14 +207,14 @@ def _remote(url: str) -> tuple[str, Iterator[str]]:
 
 
 def _below(files: Any, folder: str) -> Iterator[str]:
-    """The images, in a lasting order, one folder after the other: only one's list is held."""
+    """The images, in a stable order, one folder at a time: only one's list is in memory."""
     folders = []
     for entry in sorted(files.ls(folder, detail=True), key=lambda entry: str(entry["name"])):
         name = str(entry["name"])
         if entry["type"] == "directory":
             # Some list a folder within itself; one that is a link may lead back.
             itself, link = name.rstrip("/") == folder.rstrip("/"), entry.get("islink")
-            if not itself and not link and _is_meant(PurePosixPath(name).name):
+            if not itself and not link and _is_visible(PurePosixPath(name).name):
                 folders.append(name)
         elif _is_image(PurePosixPath(name).name):
             yield name

@@ -1,4 +1,4 @@
-"""What goes into the client and comes out of it: plain values for the contract's messages."""
+"""What goes into the client and comes out of it, as plain dataclasses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class Image:
     tags: Mapping[str, str] = field(default_factory=dict)
 
     def message(self) -> queue_pb2.Image:
-        """Raises ValueError for what a message cannot carry."""
+        """Raises ValueError or TypeError for what a message cannot carry."""
         if (self.data is None) == (self.uri is None):
             raise ValueError("an image has either data or a uri")
         return queue_pb2.Image(
@@ -122,7 +122,7 @@ class Gallery:
     pending: int
     """Entries of the queue, which all galleries share, that are not finished."""
     dead_letters: int
-    """Images and entries that were refused."""
+    """Images and entries that were rejected."""
 
     @classmethod
     def from_message(cls, gallery: search_pb2.Gallery) -> "Gallery":
@@ -136,7 +136,7 @@ class Failure:
     """An image that was not indexed, and why."""
 
     filename: str
-    """Empty if a whole batch was refused."""
+    """Empty if a whole batch was rejected."""
     reason: str
 
 
@@ -147,19 +147,19 @@ class Progress:
     queued: int
     """Images on the queue so far."""
     searchable: int
-    """Of these, what a search finds by now."""
+    """Of these, what a search finds so far."""
     failures: tuple[Failure, ...]
-    """What was refused, by the client or by the indexer."""
+    """What was rejected, by the client or by the indexer."""
 
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """Something that the indexer refused, kept with the reason."""
+    """Something that the indexer rejected, kept with the reason."""
 
     id: str
     gallery: str
     filename: str
-    """Empty if a whole entry was refused."""
+    """Empty if a whole entry was rejected."""
     reason: str
     entry_id: str
     """The id that it had on the queue."""

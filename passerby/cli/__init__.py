@@ -1,4 +1,4 @@
-"""The command line: `passerby push`, `search`, `status` and their relatives."""
+"""The command line: `passerby push`, `search`, `status` and the other commands."""
 
 from typing import Any
 
@@ -16,13 +16,13 @@ from passerby.errors import PasserbyError, Unavailable
 
 
 class TryAgainLater(click.ClickException):
-    """The same command may work later."""
+    """The same command may work later: a service is unavailable or too busy."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Commands(click.Group):
-    """Says what went wrong in one line, with exit code 1, or 75 if it may pass."""
+    """Prints an error in one line; the exit code is 1, or 75 if the same command may work later."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -47,7 +47,7 @@ class Commands(click.Group):
     default=DEFAULT_REDIS_URL,
     show_default=True,
     show_envvar=True,
-    help="The queue, for push and dead-letters.",
+    help="The Redis that holds the queue, for push and dead-letters.",
 )
 @click.version_option(package_name="passerby")
 @click.pass_context

@@ -19,12 +19,17 @@ def cluster_options(command: F) -> F:
     """Adds the options of `connect`, under its parameters' names."""
     for option in (
         click.option(
-            "--kubeconfig", type=click.Path(path_type=Path), help="$KUBECONFIG if left out."
+            "--kubeconfig",
+            type=click.Path(path_type=Path),
+            help="Kubeconfig file; $KUBECONFIG if left out.",
         ),
-        click.option("--context", help="Of the kubeconfig; the current one if left out."),
-        click.option("--namespace", help="That of the kubeconfig's context if left out."),
+        click.option("--context", help="Context of the kubeconfig; the current one if left out."),
+        click.option("--namespace", help="Namespace; that of the context if left out."),
         click.option(
-            "--release", default="passerby", show_default=True, help="As `helm list` shows it."
+            "--release",
+            default="passerby",
+            show_default=True,
+            help="The release's name, as `helm list` shows it.",
         ),
     ):
         command = option(command)
@@ -34,8 +39,8 @@ def cluster_options(command: F) -> F:
 def connect(
     release: str, namespace: str | None, context: str | None, kubeconfig: Path | None
 ) -> AbstractContextManager["Cluster"]:
-    """Raises PasserbyError if there is no cluster, or no package to talk to it."""
-    # Half a second, which only those who talk to a cluster shall wait.
+    """Raises PasserbyError if there is no cluster, or if the `cluster` extra is not installed."""
+    # The import takes half a second; only the commands that need a cluster pay for it.
     try:
         from passerby.cluster.access import Cluster
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""`passerby delete`: images out of a gallery, by name or by filter."""
+"""`passerby delete`: takes images out of a gallery, by name or by filter."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,7 +14,7 @@ from passerby.client import Client
 @click.argument("filenames", nargs=-1)
 @gallery_option
 @filter_options
-@click.option("--yes", is_flag=True, help="Delete by a filter without asking.")
+@click.option("--yes", is_flag=True, help="Do not ask before deleting by a filter.")
 @click.pass_obj
 def delete(
     client: Client,

@@ -1,4 +1,4 @@
-"""`passerby doctor`: does a release on Kubernetes work, and if not, what is to be done."""
+"""`passerby doctor`: does a release on Kubernetes work, and if not, what to do about it."""
 
 import dataclasses
 import json
@@ -13,11 +13,11 @@ from passerby.cli.terminal import say, show_table
 
 @click.command()
 @cluster_options
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def doctor(
     release: str, namespace: str | None, context: str | None, kubeconfig: Path | None, as_json: bool
 ) -> None:
-    """Examine a release on Kubernetes. Exit code 1 if a check fails."""
+    """Check a release on Kubernetes. The exit code is 1 if a check fails."""
     with connect(release, namespace, context, kubeconfig) as cluster:
         from passerby.cluster.doctor import examine
 
@@ -34,5 +34,5 @@ def doctor(
             say(f"{finding.check}: {finding.detail}")
             say(f"  -> {finding.remedy}")
         if not failed:
-            say("Everything that was examined is well.")
+            say("All checks passed.")
     sys.exit(1 if failed else 0)

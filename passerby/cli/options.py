@@ -1,4 +1,4 @@
-"""What several commands are told in the same way: gallery, filter, times and tags."""
+"""Options that several commands share: gallery, filter, times and tags."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -23,9 +23,11 @@ class Moment(click.ParamType[datetime]):
         try:
             time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is no time; write 2026-05-01T12:00:00+02:00", param, ctx)
+            self.fail(f"{value!r} is not a time; write 2026-05-01T12:00:00+02:00", param, ctx)
         if time.tzinfo is None:
-            self.fail(f"{value!r} lacks its offset from UTC; append Z or +02:00", param, ctx)
+            self.fail(
+                f"{value!r} has no offset from UTC; append Z or, for example, +02:00", param, ctx
+            )
         return time
 
 
@@ -53,17 +55,23 @@ class Tag(click.ParamType[tuple[str, str]]):
 
 
 gallery_option = click.option(
-    "--gallery", type=GalleryName(), default=DEFAULT_GALLERY, show_default=True
+    "--gallery",
+    type=GalleryName(),
+    default=DEFAULT_GALLERY,
+    show_default=True,
+    help="Name of the gallery.",
 )
 
 
 def filter_options(command: F) -> F:
     """Adds the options of `filter_of`, under its parameters' names."""
     for option in (
-        click.option("--tag", "tags", type=Tag(), multiple=True, help="Only with this tag."),
-        click.option("--until", type=Moment(), help="Only captured before."),
-        click.option("--since", type=Moment(), help="Only captured at or after."),
-        click.option("--camera", "cameras", multiple=True, help="Only from one of these cameras."),
+        click.option("--tag", "tags", type=Tag(), multiple=True, help="Only images with this tag."),
+        click.option("--until", type=Moment(), help="Only images captured before this time."),
+        click.option("--since", type=Moment(), help="Only images captured at this time or later."),
+        click.option(
+            "--camera", "cameras", multiple=True, help="Only images from one of these cameras."
+        ),
     ):
         command = option(command)
     return command

@@ -24,12 +24,18 @@ from passerby.values import Explanation, Hit, Hits
 @click.option("--like", metavar="FILENAME", help="Search for more like this image of the gallery.")
 @gallery_option
 @click.option(
-    "--top-k", type=click.IntRange(1, MAX_TOP_K), default=DEFAULT_TOP_K, show_default=True
+    "--top-k",
+    type=click.IntRange(1, MAX_TOP_K),
+    default=DEFAULT_TOP_K,
+    show_default=True,
+    help="Number of hits.",
 )
-@click.option("--offset", type=click.IntRange(0, MAX_WINDOW), default=0, help="Hits to step over.")
+@click.option(
+    "--offset", type=click.IntRange(0, MAX_WINDOW), default=0, help="Number of hits to skip."
+)
 @filter_options
-@click.option("--explain", is_flag=True, help="Say how the answer came about.")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--explain", is_flag=True, help="Show timings, the filter and ignored words too.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_obj
 def search(
     client: Client,

@@ -1,4 +1,4 @@
-"""`passerby status`: what is in the galleries, what waits, what was refused."""
+"""`passerby status`: what is in the galleries, what waits, what was rejected."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from passerby.client import Client
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 @click.pass_obj
 def status(client: Client, as_json: bool) -> None:
     """Show the galleries, their sizes, and what waits in the queue."""
@@ -19,7 +19,7 @@ def status(client: Client, as_json: bool) -> None:
         click.echo(json.dumps([dataclasses.asdict(gallery) for gallery in galleries]))
         return
     if not galleries:
-        say("No gallery yet: `passerby push FOLDER --gallery NAME` makes one.")
+        say("No galleries yet: `passerby push FOLDER --gallery NAME` creates one.")
         return
     show_table(
         ("gallery", "images", "dead letters", "model"),
@@ -27,4 +27,4 @@ def status(client: Client, as_json: bool) -> None:
     )
     say(f"In the queue: {galleries[0].pending:,} unfinished entries.")
     if any(gallery.dead_letters for gallery in galleries):
-        say("What was refused, and why: `passerby dead-letters`")
+        say("What was rejected, and why: `passerby dead-letters`")

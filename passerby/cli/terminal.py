@@ -1,4 +1,4 @@
-"""What goes to a terminal: tables and lines in which foreign text stays text."""
+"""Prints tables and lines to a terminal, with control characters of foreign text escaped."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -13,10 +13,10 @@ _UNBROKEN = 10_000
 
 
 def plain(text: str) -> str:
-    """The text in one line, without anything that steers a terminal.
+    """The text in one line, without anything that controls a terminal.
 
-    Whoever names a file or a camera could otherwise move the cursor, set the window's title or
-    hide what was found: `\\x1b[2J` becomes those six characters.
+    The name of a file or a camera could otherwise move the cursor, set the window's title or
+    hide hits: `\\x1b[2J` becomes those six characters.
     """
     return "".join(
         character

@@ -15,8 +15,7 @@ from redis import Redis
 
 from passerby.cli import main
 from passerby.contract import INGEST_STREAM
-from passerby.v1 import queue_pb2
-from tests.passerby.by_hand import BROKEN, indexer, take
+from tests.passerby.by_hand import BROKEN, batches_on, indexer, take
 from tests.support.processes import free_port, wait_until
 
 PASSERBY = Path(sys.executable).with_name("passerby")
@@ -43,21 +42,14 @@ def passerby(redis_url: str, *arguments: str | Path, typed: str | bytes | None =
     return CliRunner().invoke(main, [str(a) for a in arguments], env=environment, input=typed)
 
 
-def batches(redis: Redis) -> list[queue_pb2.ImageBatch]:
-    return [
-        queue_pb2.ImageBatch.FromString(fields[b"batch"])
-        for _, fields in redis.xrange(INGEST_STREAM)
-    ]
-
-
-def test_push_puts_a_folder_with_what_is_said_about_it_on_the_queue(
+def test_push_puts_a_folder_with_its_metadata_on_the_queue(
     redis_url: str, redis: Redis, folder: Path
 ) -> None:
-    about = ("--camera", "gate", "--captured-at", "2026-05-01T12:00:00+02:00", "--tag", "a=b=c")
-    done = passerby(redis_url, "push", folder, "--gallery", "mine", "--no-wait", *about)
+    metadata = ("--camera", "gate", "--captured-at", "2026-05-01T12:00:00+02:00", "--tag", "a=b=c")
+    done = passerby(redis_url, "push", folder, "--gallery", "mine", "--no-wait", *metadata)
     assert done.exit_code == 0, done.output
     assert "2 images are queued for mine" in done.stdout
-    (batch,) = batches(redis)
+    (batch,) = batches_on(redis)
     assert batch.gallery == "mine"
     assert [(i.filename, i.data) for i in batch.images] == [
         ("2.jpg", b"two"),
@@ -89,10 +81,10 @@ def test_push_reads_a_list_from_standard_input(redis_url: str, redis: Redis, fol
     listed = f"{folder / '2.jpg'}\n{folder / 'gate' / '1.jpg'}\n"
     done = passerby(redis_url, "push", "-", "--no-wait", typed=listed)
     assert done.exit_code == 0, done.output
-    assert [i.filename for batch in batches(redis) for i in batch.images] == listed.split()
+    assert [i.filename for batch in batches_on(redis) for i in batch.images] == listed.split()
 
 
-def test_a_listed_name_that_is_no_text_is_one_failure(
+def test_a_listed_name_that_is_not_text_is_one_failure(
     redis_url: str, redis: Redis, folder: Path
 ) -> None:
     listed = os.fsencode(folder / "2.jpg") + b"\n" + os.fsencode(folder) + b"/\xff.jpg\n"
@@ -101,14 +93,14 @@ def test_a_listed_name_that_is_no_text_is_one_failure(
     assert done.exit_code == 1
     assert "1 images are queued" in done.stdout
     assert "\\udcff.jpg" in done.stderr
-    assert len(batches(redis)) == 1
+    assert len(batches_on(redis)) == 1
 
 
 def test_shards_push_everything_between_them(redis_url: str, redis: Redis, folder: Path) -> None:
     for shard in ("0/2", "1/2"):
         done = passerby(redis_url, "push", folder, "--no-wait", "--shard", shard)
         assert done.exit_code == 0, done.output
-    assert [[i.filename for i in batch.images] for batch in batches(redis)] == [
+    assert [[i.filename for i in batch.images] for batch in batches_on(redis)] == [
         ["2.jpg"],
         ["gate/1.jpg"],
     ]
@@ -119,8 +111,8 @@ def test_shards_push_everything_between_them(redis_url: str, redis: Redis, folde
     [
         (("push",), "SOURCE"),
         (("push", ".", "--gallery", "My Gallery"), "a gallery's name is 1 to 63"),
-        (("push", ".", "--captured-at", "yesterday"), "'yesterday' is no time"),
-        (("push", ".", "--captured-at", "2026-05-01T12:00:00"), "lacks its offset from UTC"),
+        (("push", ".", "--captured-at", "yesterday"), "'yesterday' is not a time"),
+        (("push", ".", "--captured-at", "2026-05-01T12:00:00"), "has no offset from UTC"),
         (("push", ".", "--tag", "floor"), "'floor' is not KEY=VALUE"),
         (("push", ".", "--tag", "a=1", "--tag", "a=2"), "given twice"),
         (("push", ".", "--shard", "4/4"), "'4/4' is not I/N"),
@@ -153,7 +145,7 @@ def test_a_wrong_argument_is_named_with_exit_code_2(
         (("dead-letters",), "REDIS_URL"),
     ],
 )
-def test_where_nothing_listens_one_line_says_what_to_do(
+def test_a_service_that_is_down_is_one_line_with_the_variable_to_set(
     arguments: tuple[str, ...], variable: str
 ) -> None:
     done = passerby(f"redis://127.0.0.1:{free_port()}", *arguments)
@@ -172,20 +164,20 @@ def test_where_nothing_listens_one_line_says_what_to_do(
         ("delete", "\udcff.jpg"),
     ],
 )
-def test_what_no_message_can_carry_is_one_line(arguments: tuple[str, ...]) -> None:
+def test_an_argument_that_no_message_can_carry_is_one_line(arguments: tuple[str, ...]) -> None:
     done = passerby("redis://127.0.0.1:1", *arguments)
     assert done.exit_code == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("Error: ")
 
 
-def test_a_source_that_is_not_there_is_one_line(redis_url: str) -> None:
+def test_a_source_that_does_not_exist_is_one_line(redis_url: str) -> None:
     done = passerby(redis_url, "push", "no\x1b[1msuch")
     assert (done.exit_code, done.stdout) == (1, "")
-    assert done.stderr == "Error: no\\x1b[1msuch: there is no such file or folder\n"
+    assert done.stderr == "Error: no\\x1b[1msuch: no such file or folder\n"
 
 
-def test_dead_letters_are_shown_retried_and_forgotten(
+def test_dead_letters_are_shown_retried_and_cleared(
     redis_url: str, redis: Redis, folder: Path
 ) -> None:
     (folder / "2.jpg").write_bytes(BROKEN)
@@ -210,7 +202,7 @@ def test_dead_letters_are_shown_retried_and_forgotten(
     while take(redis):
         pass
     assert passerby(redis_url, *letters, "--clear", typed="n\n").exit_code == 1
-    assert "Forgot 2" in passerby(redis_url, *letters, "--clear", "--yes").stdout
+    assert "Deleted 2 dead letters" in passerby(redis_url, *letters, "--clear", "--yes").stdout
     assert json.loads(passerby(redis_url, *letters, "--json").stdout) == []
 
 

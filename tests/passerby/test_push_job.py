@@ -16,9 +16,8 @@ from click.testing import CliRunner, Result
 from redis import Redis
 
 from passerby.cli import main
-from passerby.contract import INGEST_STREAM
-from passerby.v1 import queue_pb2
 from tests.e2e.kubernetes_api import NAMESPACE, KubernetesApi, serving
+from tests.passerby.by_hand import batches_on
 
 SECRET = {"secretKeyRef": {"name": "passerby-redis", "key": "password"}}
 INDEXER_ENV = [
@@ -54,7 +53,9 @@ def push_job(kubeconfig: Path, *arguments: str) -> Result:
 FROM_CLAIM = ("people", "--gallery", "mine", "--claim", "images", "--workers", "3")
 
 
-def test_the_job_is_made_after_the_indexers_image(api: KubernetesApi, kubeconfig: Path) -> None:
+def test_the_job_runs_the_indexers_image_with_its_credentials(
+    api: KubernetesApi, kubeconfig: Path
+) -> None:
     done = push_job(kubeconfig, *FROM_CLAIM, "--camera", "gate 1", "--tag", "floor=1")
     assert done.exit_code == 0, done.output
     (job,) = api.created
@@ -86,7 +87,7 @@ def dry_run(kubeconfig: Path, *arguments: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("minor", MINORS)
 @pytest.mark.parametrize("arguments", [FROM_CLAIM, ("s3://bucket/people",)])
-def test_the_manifest_is_what_the_api_takes(
+def test_the_manifest_satisfies_the_schema_of_the_api(
     api: KubernetesApi, kubeconfig: Path, minor: str, arguments: tuple[str, ...]
 ) -> None:
     kubernetes_validate.validate(dry_run(kubeconfig, *arguments), minor, strict=True)
@@ -147,8 +148,7 @@ def test_the_pods_commands_push_everything_between_them(
             capture_output=True,
         )
     with Redis.from_url(redis_url) as redis:
-        entries = [fields for _, fields in redis.xrange(INGEST_STREAM)]
-    batches = [queue_pb2.ImageBatch.FromString(fields[b"batch"]) for fields in entries]
+        batches = batches_on(redis)
     assert len(batches) == 3
     pushed = [image for batch in batches for image in batch.images]
     assert sorted(image.filename for image in pushed) == names
@@ -168,6 +168,9 @@ def test_files_on_the_claim_are_named_by_their_path_on_it(kubeconfig: Path) -> N
         (("--job", "--shard", "1/2", "s3://bucket/people"), "--shard"),
         (("--workers", "4", "."), "--workers needs --job"),
         (("--claim", "images", "."), "--claim needs --job"),
+        (("--image", "mine", "."), "--image needs --job"),
+        (("--dry-run", "."), "--dry-run needs --job"),
+        (("--job", "--tag", "a=1", "--tag", "a=2", "s3://bucket/people"), "given twice"),
     ],
 )
 def test_options_of_the_other_way_to_push_are_refused(
@@ -195,7 +198,7 @@ def test_the_same_push_does_not_run_twice_at_once(api: KubernetesApi, kubeconfig
     assert push_job(kubeconfig, *FROM_CLAIM).exit_code == 0
     again = push_job(kubeconfig, *FROM_CLAIM)
     assert again.exit_code == 1
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     assert "delete it to push again" in again.stderr
     assert push_job(kubeconfig, "others", "--claim", "images").exit_code == 0
     assert len(api.created) == 2
@@ -220,15 +223,9 @@ def test_a_missing_permission_is_named(
         (("s3://bucket/people", "--release", "other"), 1, "no indexer of release other"),
     ],
 )
-def test_what_cannot_be_pushed_by_a_job_is_said(
+def test_a_source_that_the_pods_cannot_read_is_refused(
     kubeconfig: Path, arguments: tuple[str, ...], exit_code: int, message: str
 ) -> None:
     done = push_job(kubeconfig, *arguments)
     assert done.exit_code == exit_code
     assert message in done.stderr
-
-
-def test_options_of_a_job_without_one_are_refused() -> None:
-    done = CliRunner().invoke(main, ["push", ".", "--claim", "images"])
-    assert done.exit_code == 2
-    assert "--claim needs --job" in done.stderr

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from passerby import Failure, Unavailable, sources
-from passerby.sources import About, Found, InvalidSource, find, images
+from passerby import Failure, Unavailable
+from passerby.sources import ImageMetadata, InvalidSource, Listing, find, images
 from services.indexer.sources import Sources
 from tests.support.processes import free_port
 
@@ -39,7 +39,7 @@ def test_a_folders_images_are_named_by_their_path_below_it(tmp_path: Path) -> No
     assert names(f"{tmp_path}/") == names(tmp_path)
 
 
-def test_a_link_back_does_not_go_round_in_circles(tmp_path: Path) -> None:
+def test_links_to_folders_are_not_followed(tmp_path: Path) -> None:
     write(tmp_path, "a/1.jpg")
     (tmp_path / "a" / "up").symlink_to(tmp_path)
     (tmp_path / "2.jpg").symlink_to(tmp_path / "a" / "1.jpg")
@@ -61,9 +61,9 @@ def test_lists_come_from_a_file_or_standard_input(tmp_path: Path) -> None:
 
 
 def test_a_data_sets_images_are_named_by_file_path_once(tmp_path: Path) -> None:
-    records = [{"file_path": name, "captions": []} for name in ("c1/1.jpg", "c2/1.jpg", "c1/1.jpg")]
+    records = [{"file_path": name} for name in ("c1/1.jpg", "c2/1.jpg", "c1/1.jpg")]
     (tmp_path / "reid_raw.json").write_text(json.dumps(records))
-    assert find(str(tmp_path), NO_INPUT) == Found(f"{tmp_path}/imgs", ["c1/1.jpg", "c2/1.jpg"])
+    assert find(str(tmp_path), NO_INPUT) == Listing(f"{tmp_path}/imgs", ["c1/1.jpg", "c2/1.jpg"])
 
 
 def test_one_split_of_a_data_set_is_a_gallery_to_evaluate_on(tmp_path: Path) -> None:
@@ -90,33 +90,33 @@ def test_a_broken_annotation_file_is_named(tmp_path: Path, text: str) -> None:
         find(str(tmp_path), NO_INPUT)
 
 
-def test_what_is_not_there_or_holds_no_image_is_said(tmp_path: Path) -> None:
+def test_a_source_without_images_is_named(tmp_path: Path) -> None:
     write(tmp_path, "notes.doc")
-    with pytest.raises(InvalidSource, match="missing: there is no such file"):
+    with pytest.raises(InvalidSource, match="missing: no such file"):
         find(str(tmp_path / "missing"), NO_INPUT)
-    with pytest.raises(InvalidSource, match=r"no images in it; known are .*\.jpg"):
+    with pytest.raises(InvalidSource, match=r"no images in it; their names end in .*\.jpg"):
         find(str(tmp_path), NO_INPUT)
 
 
 def test_an_unreadable_file_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
     write(tmp_path, "1.jpg", "3.jpg")
     (tmp_path / "2.jpg").mkdir()
-    found = Found(str(tmp_path), ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "nul\0.jpg"])
-    refused: list[Failure] = []
-    read = list(images([found], About(camera="gate", tags={"floor": "1"}), refused.append))
+    found = Listing(str(tmp_path), ["0.jpg", "1.jpg", "2.jpg", "3.jpg", "nul\0.jpg"])
+    rejected: list[Failure] = []
+    read = list(images([found], ImageMetadata(camera="gate", tags={"floor": "1"}), rejected.append))
     assert [(image.filename, image.data) for image in read] == [
         ("1.jpg", b"1.jpg"),
         ("3.jpg", b"3.jpg"),
     ]
     assert {(image.camera, image.tags["floor"]) for image in read} == {("gate", "1")}
-    assert [failure.filename for failure in refused] == ["0.jpg", "2.jpg", "nul\0.jpg"]
-    assert "No such file" in refused[0].reason
+    assert [failure.filename for failure in rejected] == ["0.jpg", "2.jpg", "nul\0.jpg"]
+    assert "No such file" in rejected[0].reason
 
 
 @pytest.mark.parametrize("by", ["", "file://"])
-def test_a_name_that_is_no_text_is_found_and_refused_later(tmp_path: Path, by: str) -> None:
+def test_a_name_that_is_not_text_is_found_and_rejected_later(tmp_path: Path, by: str) -> None:
     (Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.jpg"))).write_bytes(b"x")
-    (image,) = images([find(f"{by}{tmp_path}", NO_INPUT)], About(), lambda _: None)
+    (image,) = images([find(f"{by}{tmp_path}", NO_INPUT)], ImageMetadata(), lambda _: None)
     with pytest.raises(ValueError, match="surrogate"):
         image.message()
 
@@ -134,7 +134,7 @@ def test_a_url_is_listed_here_and_read_by_the_indexer(tmp_path: Path) -> None:
     write(tmp_path, "b/2.JPG", "a.png", "notes.doc", ".hidden.jpg")
     found = find(tmp_path.as_uri(), NO_INPUT)
     assert found.names == ["a.png", "b/2.JPG"]
-    pushed = list(images([found], About(), lambda _: None))
+    pushed = list(images([found], ImageMetadata(), lambda _: None))
     assert [(image.filename, image.data, image.uri) for image in pushed] == [
         ("a.png", None, (tmp_path / "a.png").as_uri()),
         ("b/2.JPG", None, (tmp_path / "b" / "2.JPG").as_uri()),
@@ -144,7 +144,9 @@ def test_a_url_is_listed_here_and_read_by_the_indexer(tmp_path: Path) -> None:
 def test_a_url_of_one_image_is_that_image(tmp_path: Path) -> None:
     write(tmp_path, "a/1.jpg", "a/2.jpg", "album.jpg/3.jpg")
     assert find(f"{tmp_path.as_uri()}/album.jpg", NO_INPUT).names == ["3.jpg"]
-    (pushed,) = images([find(f"{tmp_path.as_uri()}/a/1.jpg", NO_INPUT)], About(), lambda _: None)
+    (pushed,) = images(
+        [find(f"{tmp_path.as_uri()}/a/1.jpg", NO_INPUT)], ImageMetadata(), lambda _: None
+    )
     assert (pushed.filename, pushed.uri) == ("1.jpg", f"{tmp_path.as_uri()}/a/1.jpg")
 
 
@@ -155,12 +157,12 @@ async def test_the_indexer_reads_by_url_the_very_file_that_was_named(tmp_path: P
     source = find(f"file://{quote(str(folder))}", NO_INPUT)
     assert sorted(source.names) == sorted(names)
     indexer = Sources([str(tmp_path)], max_bytes=1000, timeout_s=5)
-    for image in images([source], About(), lambda _: None):
+    for image in images([source], ImageMetadata(), lambda _: None):
         assert image.uri is not None
         assert await indexer.read(image.uri) == image.filename.encode()
 
 
-def test_what_a_url_lists_is_in_a_lasting_order_and_goes_round_in_no_circles(
+def test_a_url_is_listed_in_a_stable_order_without_following_links(
     tmp_path: Path,
 ) -> None:
     write(tmp_path, "b/2.jpg", "b/c/1.jpg", "a/9.jpg", "z.jpg")
@@ -168,13 +170,13 @@ def test_what_a_url_lists_is_in_a_lasting_order_and_goes_round_in_no_circles(
     assert find(tmp_path.as_uri(), NO_INPUT).names == ["z.jpg", "a/9.jpg", "b/2.jpg", "b/c/1.jpg"]
 
 
-def test_a_server_that_is_away_may_be_back_later() -> None:
+def test_a_server_that_does_not_answer_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="cannot be listed now"):
         find(f"http://127.0.0.1:{free_port()}/people", NO_INPUT)
 
 
 @pytest.mark.parametrize("by", ["", "file://"])
-def test_a_folder_that_may_not_be_read_is_said_and_not_left_out(by: str) -> None:
+def test_a_folder_that_may_not_be_read_fails_the_listing(by: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         root.chmod(0o755)
@@ -191,17 +193,16 @@ def test_a_folder_that_may_not_be_read_is_said_and_not_left_out(by: str) -> None
 
 
 @pytest.mark.parametrize("by", ["", "file://"])
-def test_a_folder_that_is_deleted_meanwhile_is_passed_over(
+def test_a_folder_that_is_deleted_meanwhile_is_skipped(
     tmp_path: Path, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, "a/1.jpg", "b/2.jpg", "c/3.jpg")
-    listed = sources.chain
 
     def delete_then_chain(*parts: Iterable[str]) -> Iterator[str]:
         shutil.rmtree(tmp_path / "b")  # after the first name, before the others
-        return listed(*parts)
+        return chain(*parts)
 
-    monkeypatch.setattr(sources, "chain", delete_then_chain)
+    monkeypatch.setattr("passerby.sources.chain", delete_then_chain)
     assert find(f"{by}{tmp_path}", NO_INPUT).names == ["a/1.jpg", "c/3.jpg"]
 
 
