@@ -1,7 +1,9 @@
-"""The paths of the Kubernetes API that Passerby uses, served over HTTP and TLS.
+"""A stand-in for the Kubernetes API; proves neither real permissions, kubelets nor API versions.
 
-What it serves are objects in the API's own JSON shape; a port-forward is the API's WebSocket
-protocol (v4.channel.k8s.io), bridged to a real port on loopback.
+What tests against it do prove: requests, their TLS and token, and how answers are read. It serves
+the few paths that Passerby uses, with objects in the API's own JSON shape; a port-forward is the
+API's WebSocket protocol (v4.channel.k8s.io), bridged to a real port on loopback. It does not
+validate, schedule or run anything, and grants whatever is not in `forbidden`.
 """
 
 import asyncio

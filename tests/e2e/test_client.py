@@ -4,14 +4,20 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
+import grpc
 import pytest
 from redis import Redis
 
 from deploy.local.stack import Stack
 from passerby import Client, Filter, Image, Refused, Unavailable
+from passerby.client import TIMEOUT_S
 from passerby.contract import INGEST_STREAM, MAX_FILENAMES
 from tests.support.processes import free_port
 from tests.support.stack import People, passerby, wait_until_indexed
@@ -37,7 +43,7 @@ def found(client: Client, gallery: str, where: Filter) -> set[str]:
     return {hit.filename for hit in client.search("a person", gallery=gallery, where=where)}
 
 
-def test_what_was_pushed_is_searchable_with_all_that_was_said(client: Client, small: str) -> None:
+def test_a_pushed_image_is_found_with_its_metadata(client: Client, small: str) -> None:
     hits = client.search("a person", gallery=small, explain=True)
     assert {hit.filename for hit in hits} == {"1.jpg", "2.jpg", "3.jpg"}
     first = next(hit for hit in hits if hit.filename == "1.jpg")
@@ -49,7 +55,7 @@ def test_what_was_pushed_is_searchable_with_all_that_was_said(client: Client, sm
     assert client.gallery(small).count == 3
 
 
-def test_leafing_through_a_gallery_comes_to_all_of_it(client: Client, people_gallery: str) -> None:
+def test_paging_through_a_gallery_shows_all_of_it(client: Client, people_gallery: str) -> None:
     pages = [
         client.search("a person", gallery=people_gallery, top_k=100, offset=offset)
         for offset in range(0, 1000, 100)
@@ -73,7 +79,7 @@ def test_pages_of_a_search_are_its_whole(client: Client, small: str) -> None:
     assert [hit for page in pages for hit in page] == whole
 
 
-def test_a_refusal_has_the_services_words_and_code(client: Client, people_gallery: str) -> None:
+def test_refused_carries_the_services_message_and_code(client: Client, people_gallery: str) -> None:
     with pytest.raises(Refused, match="no-such-gallery") as refused:
         client.search("a person", gallery="no-such-gallery")
     assert refused.value.code == "NOT_FOUND"
@@ -82,21 +88,45 @@ def test_a_refusal_has_the_services_words_and_code(client: Client, people_galler
     assert refused.value.code == "INVALID_ARGUMENT"
 
 
-def test_an_image_that_no_message_holds_is_refused(client: Client, people_gallery: str) -> None:
+def test_an_image_that_is_too_large_for_a_message_is_refused(
+    client: Client, people_gallery: str
+) -> None:
     """Not Unavailable: it would be too large later as well."""
     with pytest.raises(Refused, match="larger than max"):
         client.search(image=b"x" * (65 * 1024 * 1024), gallery=people_gallery)
 
 
-def test_a_deadline_is_kept(stack: Stack) -> None:
-    with (
-        Client(query=stack.query, timeout_s=0.0001) as hasty,
-        pytest.raises(Unavailable, match=stack.query),
-    ):
-        hasty.search("a person")
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """The address of a query service that takes every search and never answers."""
+    end = threading.Event()
+
+    def search(request: bytes, context: grpc.ServicerContext) -> bytes:
+        end.wait()
+        return b""
+
+    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        "Search": grpc.unary_unary_rpc_method_handler(search)
+    }
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers(
+        [grpc.method_handlers_generic_handler("passerby.v1.Search", methods)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    end.set()
+    server.stop(None).wait()
 
 
-def test_nobody_at_the_address_is_said_with_the_variable() -> None:
+def test_a_search_without_an_answer_ends_at_the_clients_deadline(silent: str) -> None:
+    start = time.monotonic()
+    with Client(query=silent, timeout_s=0.5) as client, pytest.raises(Unavailable, match=silent):
+        client.search("a person")
+    assert 0.5 <= time.monotonic() - start < TIMEOUT_S / 2, "not at the deadline that was given"
+
+
+def test_a_query_service_that_is_down_is_named_with_the_variable_to_set() -> None:
     with (
         Client(query=f"127.0.0.1:{free_port()}") as client,
         pytest.raises(Unavailable, match=r"cannot be reached.*PASSERBY_QUERY"),
@@ -151,7 +181,7 @@ def test_more_names_than_a_request_holds_are_deleted(client: Client, small: str)
 
 
 def test_deleting_by_a_filter_asks_first(stack: Stack, client: Client, small: str) -> None:
-    command = [Path(sys.executable).with_name("passerby"), "delete", "--gallery", small]
+    command = [str(Path(sys.executable).with_name("passerby")), "delete", "--gallery", small]
     done = subprocess.run(
         [*command, "--camera", "gate"],
         env={**os.environ, "PASSERBY_QUERY": stack.query},
@@ -164,7 +194,7 @@ def test_deleting_by_a_filter_asks_first(stack: Stack, client: Client, small: st
     assert client.gallery(small).count == 3
 
 
-def test_what_was_refused_is_indexed_by_a_retry_once_the_cause_is_mended(
+def test_a_dead_letter_is_indexed_by_a_retry_once_its_cause_is_fixed(
     stack: Stack, people: People, client: Client, redis: Redis, gallery: str
 ) -> None:
     late = stack.state / "allowed" / f"{gallery}.jpg"

@@ -107,7 +107,7 @@ def test_an_evicted_pod_beside_its_replacement_is_no_problem(
     assert (code, failed(findings)) == (0, {}), people_gallery
 
 
-def test_a_cluster_without_gpus_is_told_how_to_go_on(api: KubernetesApi, tmp_path: Path) -> None:
+def test_a_cluster_without_gpus_gets_a_remedy(api: KubernetesApi, tmp_path: Path) -> None:
     api.objects["nodes"] = [node("cpu-node", 0)]
     api.objects["deployments"][0] = workload("embedder", ready=0, gpus=1)
     api.objects["pods"][0] = pod("embedder", 0, pending="0/1 nodes: Insufficient nvidia.com/gpu")
@@ -115,7 +115,7 @@ def test_a_cluster_without_gpus_is_told_how_to_go_on(api: KubernetesApi, tmp_pat
         code, findings, _ = doctor(kubeconfig)
     assert code == 1
     assert failed(findings)["gpu"]["detail"] == (
-        "2 nvidia.com/gpu asked for, 0 allocatable on 1 nodes"
+        "2 nvidia.com/gpu requested, 0 allocatable on 1 nodes"
     )
     assert "gpu.enabled=false" in failed(findings)["gpu"]["remedy"]
     assert "Insufficient nvidia.com/gpu" in failed(findings)["pods"]["detail"]
@@ -135,7 +135,7 @@ def test_a_missing_permission_is_named_with_the_command_that_shows_it(
     assert f"kubectl auth can-i list {forbidden}" in failed(findings)[check]["remedy"]
 
 
-def test_without_leave_to_forward_ports_the_search_fails_with_a_reason(
+def test_without_permission_to_forward_ports_the_search_fails_with_a_reason(
     api: KubernetesApi, tmp_path: Path
 ) -> None:
     api.forbidden = {"pods/portforward"}
@@ -146,11 +146,12 @@ def test_without_leave_to_forward_ports_the_search_fails_with_a_reason(
     assert "kubectl auth can-i create pods/portforward" in failed(findings)["search"]["remedy"]
 
 
-def test_what_a_service_cannot_reach_is_named(api: KubernetesApi, tmp_path: Path) -> None:
+def test_a_dependency_that_a_service_cannot_reach_is_named(
+    api: KubernetesApi, tmp_path: Path
+) -> None:
     servicer = health.HealthServicer()
     for name in ("embedder", "milvus", "redis"):
-        away = name == "milvus"
-        servicer.set(name, (NOT_SERVING if away else SERVING))
+        servicer.set(name, NOT_SERVING if name == "milvus" else SERVING)
     server = grpc.server(ThreadPoolExecutor(2))
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     api.ports[50053] = server.add_insecure_port("127.0.0.1:0")
@@ -161,7 +162,7 @@ def test_what_a_service_cannot_reach_is_named(api: KubernetesApi, tmp_path: Path
     finally:
         server.stop(None).wait()
     assert code == 1
-    assert failed(findings)["dependencies"]["detail"] == "indexer does not reach milvus"
+    assert failed(findings)["dependencies"]["detail"] == "indexer cannot reach milvus"
 
 
 def test_an_unbound_volume_is_found(api: KubernetesApi, tmp_path: Path) -> None:
@@ -172,9 +173,7 @@ def test_an_unbound_volume_is_found(api: KubernetesApi, tmp_path: Path) -> None:
     assert "data-passerby-redis-0" in failed(findings)["redis persistence"]["detail"]
 
 
-def test_a_release_that_is_not_there_ends_the_examination(
-    api: KubernetesApi, tmp_path: Path
-) -> None:
+def test_a_release_that_does_not_exist_ends_the_checks(api: KubernetesApi, tmp_path: Path) -> None:
     with serving(api, tmp_path) as kubeconfig:
         code, findings, _ = doctor(kubeconfig, "--release", "other")
     assert code == 1
@@ -182,7 +181,7 @@ def test_a_release_that_is_not_there_ends_the_examination(
     assert "helm list" in findings[0]["remedy"]
 
 
-def test_no_cluster_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_kubeconfig_is_one_line(tmp_path: Path) -> None:
     code, findings, said = doctor(tmp_path / "missing")
     assert code == 1
     assert findings == []
@@ -190,7 +189,7 @@ def test_no_cluster_is_said_in_one_line(tmp_path: Path) -> None:
     assert len(said.strip().splitlines()) == 1
 
 
-def test_a_cluster_that_does_not_answer_is_said_with_its_address(
+def test_a_cluster_that_does_not_answer_is_a_failed_check(
     api: KubernetesApi, tmp_path: Path
 ) -> None:
     with serving(api, tmp_path) as kubeconfig:
