@@ -28,7 +28,7 @@ test: lint ## Lint, type check and run the whole test suite
 lint: $(VENV)/dev ## Ruff and mypy
 	@ruff check . && ruff format --check . && mypy
 
-bench: $(VENV)/dev ## Measure speed against the bare loops, in the same run
+bench: $(VENV)/dev ## Measure speed, with plain loops beside it in the same run
 	@python -m tests.bench
 
 proto: $(VENV)/dev ## Regenerate passerby/v1 from proto/
@@ -49,7 +49,7 @@ build = $(BUILDER) build $(BUILD_FLAGS) $(if $(BASE),--build-arg BASE=$(BASE)) $
 	--tag $(if $(REGISTRY),$(REGISTRY)/)passerby/$(1):$(TAG)$(2) .
 
 images: ## Build the services' images (TAG, REGISTRY, BASE) with docker, podman or buildah
-	@test -n "$(BUILDER)" || { echo "images are built by docker, podman or buildah: none works here"; exit 1; }
+	@test -n "$(BUILDER)" || { echo "building images needs docker, podman or buildah: none of them works here"; exit 1; }
 	$(call build,indexer)
 	$(call build,query)
 	$(call build,embedder,-cuda)

@@ -50,10 +50,10 @@ def find(
 ) -> Listing:
     """The images of one source, or share number `shard` of `of`, in an order that is stable.
 
-    `-`: a list of files on standard input, one a line; a `.txt` file: such a list. Their names,
-    and that of a single file, are the paths as they are written. A folder with reid_raw.json: a
-    data set in CUHK-PEDES's layout, named by file_path. Any other folder, or a URL such as
-    s3://bucket/folder: all images in it, named by their path below it.
+    `-`: a list of files on standard input, one a line; a `.txt` file: the same, in a file. Their
+    names, and that of a single file, are the paths as they are written. A folder with
+    reid_raw.json: a data set in CUHK-PEDES's layout, named by file_path. Any other folder, or a
+    URL such as s3://bucket/folder: all images in it, named by their path below it.
 
     split: only this split of a data set. Raises InvalidSource, or Unavailable where listing fails
     for a reason that may pass.

@@ -56,11 +56,16 @@ def deps(repository: str) -> None:
 
 @main.command("manifests")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--namespace", default="default", show_default=True, help="Where they are applied.")
+@click.option(
+    "--namespace",
+    default="default",
+    show_default=True,
+    help="Namespace that they will be applied to.",
+)
 def write_manifests(folder: Path, namespace: str) -> None:
     """Write one file for each profile into FOLDER, for `kubectl apply`."""
     if not is_there(CHART):
-        sys.exit("the Milvus chart is not here yet: `make chart-deps MILVUS_CHARTS=...` fetches it")
+        sys.exit("the Milvus chart is missing: `make chart-deps MILVUS_CHARTS=...` fetches it")
     folder.mkdir(parents=True, exist_ok=True)
     for profile in PROFILES:
         path = folder / f"{profile.stem}.yaml"

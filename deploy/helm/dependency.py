@@ -1,4 +1,4 @@
-"""The official Milvus chart beside ours: `make chart-deps`, without Helm's command line."""
+"""Fetches the official Milvus chart for `make chart-deps`, without Helm's command line."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,7 @@ import helm_python as helm
 
 
 class NoMilvusChart(Exception):
-    """The chart is not where it was looked for; the message says what to do."""
+    """The chart was not found in the repository; the message names both."""
 
 
 def is_there(chart: Path) -> bool:
@@ -29,5 +29,5 @@ def fetch(chart: Path, repository: str) -> str:
     except helm.HelmError as error:
         raise NoMilvusChart(f"{name} cannot be fetched from {repository}: {error}") from error
     if not is_there(chart):
-        raise NoMilvusChart(f"{repository} gave something else than {name}")
+        raise NoMilvusChart(f"{repository} did not provide {name}")
     return name

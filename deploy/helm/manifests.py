@@ -10,7 +10,7 @@ PROFILES = sorted((Path(__file__).parent / "profiles").glob("*.yaml"))
 RELEASE = "passerby"
 HEADER = """\
 # The chart rendered for `kubectl -n {namespace} apply`, and for no other namespace. It takes
-# Redis's password from a Secret; make that first:
+# Redis's password from a Secret; create that first:
 #   kubectl -n {namespace} create secret generic passerby-redis-password --from-literal=password=...
 # with letters, digits, - and _.
 ---
@@ -29,8 +29,8 @@ def manifests(
     folder: the chart, with the Milvus chart among its charts or without Milvus's objects.
     namespace: where they are applied; alerts and some of Milvus's objects name it.
 
-    A password would be another one in every rendering, so Redis's comes from a Secret that is made
-    by hand: `passerby-redis-password`.
+    A generated password would differ in every rendering, so Redis's comes from a Secret that is
+    created by hand: `passerby-redis-password`.
     """
     redis = {**values.get("redis", {}), "secret": f"{RELEASE}-redis-password"}
     # Loaded anew each time: rendering without a dependency takes it out of the chart in memory.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic.fields import FieldInfo
 from pydantic_settings import NoDecode
 
 from services.embedder.settings import EmbedderSettings
@@ -21,11 +22,11 @@ from services.runtime.settings import ServiceSettings, variable_of
 CHART = Path(__file__).parent / "passerby"
 MARKER = "<!-- Below: written by `make chart`, from values.yaml and the services' settings. -->"
 SETTINGS_INTRODUCTION = (
-    "Environment variables of the services, set at the place that is named; the defaults are the "
-    "services' own. What is not listed follows from the values above."
+    "Environment variables of the services, each set at the place that is named; the defaults are "
+    "the services' own. Variables that are not listed follow from the values above."
 )
 
-# Fields that follow from the rest of the values or from the pod: templates set them, or nobody.
+# Fields that follow from the rest of the values or from the pod; an operator does not set them.
 SET_BY_THE_CHART = frozenset(
     [
         *("host", "port", "metrics_port", "drain_s", "http_port", "embedder_address", "redis_url"),
@@ -33,7 +34,7 @@ SET_BY_THE_CHART = frozenset(
     ]
 )
 
-# Place in values.yaml -> whose settings, and whose of those stand elsewhere.
+# Place in values.yaml -> its settings class, and the class whose fields have another place.
 SETTINGS: dict[str, tuple[type[ServiceSettings], type[ServiceSettings] | None]] = {
     "settings": (ServiceSettings, None),
     "gallery.settings": (GallerySettings, ServiceSettings),
@@ -59,12 +60,15 @@ def settings_schema(place: str) -> dict[str, Any]:
         entry = {
             key: value for key, value in properties[name].items() if key not in ("title", "default")
         }
-        # Read as it stands in the environment, not as JSON: comma separated.
-        marks = settings.model_fields[name].metadata
-        if any(mark is NoDecode or isinstance(mark, NoDecode) for mark in marks):
+        if _is_comma_separated(settings.model_fields[name]):
             entry = {"type": "string", "description": entry.get("description", "")}
         schema[variable_of(settings, name)] = entry
     return {"type": "object", "additionalProperties": False, "properties": schema}
+
+
+def _is_comma_separated(field: FieldInfo) -> bool:
+    """Whether the service splits the variable at commas, instead of reading it as JSON."""
+    return any(mark is NoDecode or isinstance(mark, NoDecode) for mark in field.metadata)
 
 
 def schema_text(current: str) -> str:
@@ -84,20 +88,24 @@ def definition_of(place: str) -> str:
 def values_table(values: str) -> list[tuple[str, str, str]]:
     """(value, default as JSON, meaning) of every leaf of values.yaml, in its order.
 
-    A leaf is whatever is not a block mapping, or a mapping with a comment right above it.
+    A leaf is whatever is not a block mapping, or a mapping with a meaning right above it: a
+    comment that begins with `# --`, as helm-docs has it.
     """
     lines = values.splitlines()
 
-    def comment_above(line: int) -> str:
+    def meaning_above(line: int) -> str:
         found: list[str] = []
         while line > 0 and lines[line - 1].strip().startswith("#"):
             line -= 1
-            found.insert(0, lines[line].strip().lstrip("# "))
-        return " ".join(found)
+            text = lines[line].strip().removeprefix("#").strip()
+            found.insert(0, text.removeprefix("-- "))
+            if text.startswith("-- "):
+                return " ".join(found)
+        return ""
 
     def leaves(node: yaml.MappingNode, path: str) -> Iterator[tuple[str, str, str]]:
         for key, value in node.value:
-            name, meaning = f"{path}{key.value}", comment_above(key.start_mark.line)
+            name, meaning = f"{path}{key.value}", meaning_above(key.start_mark.line)
             if isinstance(value, yaml.MappingNode) and not value.flow_style and not meaning:
                 yield from leaves(value, f"{name}.")
             else:
@@ -120,8 +128,9 @@ def readme_text(current: str, values: str) -> str:
     for place, (settings, _) in SETTINGS.items():
         for name in fields_at(place):
             field = settings.model_fields[name]
+            default = ",".join(field.default) if _is_comma_separated(field) else field.default
             text.append(
-                f"| `{variable_of(settings, name)}` | `{place}` | `{json.dumps(field.default)}` | "
+                f"| `{variable_of(settings, name)}` | `{place}` | `{json.dumps(default)}` | "
                 f"{_cell(field.description or '')} |"
             )
     return "\n".join(text) + "\n"

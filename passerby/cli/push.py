@@ -61,7 +61,7 @@ def push(
 
     A SOURCE is a folder (images are named by their path below it), a data set in CUHK-PEDES's
     layout (a folder with reid_raw.json; images are named by file_path), an image file, a .txt
-    file that lists files, or - to read such a list from standard input. A URL such as
+    file that lists files, or - to read that list from standard input. A URL such as
     s3://bucket/folder is listed on this machine and read by the indexer, if its operator allows
     it.
 

@@ -147,7 +147,8 @@ def workloads(items: list[Object], *, ours: bool = False) -> list[Workload]:
 def selects(selector: Object, labels: dict[str, str]) -> bool:
     """A LabelSelector with matchLabels only, which is all that the chart uses."""
     assert selector.keys() <= {"matchLabels"}, selector
-    return selector.get("matchLabels", {}).items() <= labels.items()
+    wanted: dict[str, str] = selector.get("matchLabels", {})
+    return wanted.items() <= labels.items()
 
 
 def merged(*parts: Values) -> Values:

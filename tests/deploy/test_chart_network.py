@@ -152,7 +152,7 @@ def of_milvus(found: set[tuple[str, str, int]]) -> set[tuple[str, str, int]]:
     return {flow for flow in found if not flow[0].startswith("milvus")}
 
 
-def test_what_flows_is_what_the_design_draws() -> None:
+def test_the_allowed_connections_are_those_of_the_design() -> None:
     assert of_milvus(flows({})) == expected()
 
 
@@ -172,7 +172,7 @@ def test_nobody_reads_metrics_unless_a_monitor_is_made() -> None:
     assert {target for _, target, _ in scraped} == SERVICES
 
 
-def test_who_may_search_push_and_scrape_can_be_named() -> None:
+def test_peers_that_may_search_push_and_scrape_can_be_named() -> None:
     network = Network(objects(SINGLE["closed-policies"]))
     by_name = {place.name: place for place in network.pods}
     there = {

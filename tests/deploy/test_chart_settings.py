@@ -1,5 +1,6 @@
 """The chart and the services' settings: the same variables, values that start, one description."""
 
+import json
 import re
 from typing import Any
 
@@ -11,7 +12,16 @@ from services.embedder.settings import EmbedderSettings
 from services.indexer.settings import IndexerSettings
 from services.query.settings import QuerySettings
 from services.runtime.settings import ServiceSettings, load, variable_of
-from tests.deploy.chart import SINGLE, Object, Values, files, named, objects, workloads
+from tests.deploy.chart import (
+    SINGLE,
+    Object,
+    Values,
+    files,
+    merged,
+    named,
+    objects,
+    workloads,
+)
 
 SERVICES: dict[str, type[ServiceSettings]] = {
     "embedder": EmbedderSettings,
@@ -31,6 +41,7 @@ every_service = pytest.mark.parametrize("service", SERVICES)
 
 def container_of(items: list[Object], service: str) -> Object:
     deployment = named(items, "Deployment", f"passerby-{service}")
+    container: Object
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     return container
 
@@ -96,7 +107,7 @@ def test_the_service_would_start_with_it(
 @every_service
 def test_every_setting_is_set_by_the_chart_or_by_the_operator(service: str) -> None:
     settings = SERVICES[service]
-    by_chart = set()
+    by_chart: set[str] = set()
     for values in SINGLE.values():
         by_chart |= environment_of(objects(values), service).keys()
     by_operator = {
@@ -113,7 +124,7 @@ def test_every_setting_is_set_by_the_chart_or_by_the_operator(service: str) -> N
     } & by_operator == set()
 
 
-def test_what_the_operator_sets_arrives_as_it_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_setting_arrives_as_the_operator_wrote_it(monkeypatch: pytest.MonkeyPatch) -> None:
     items = objects(SINGLE["tuned"])
     embedder = settings_of(items, "embedder", monkeypatch)
     assert isinstance(embedder, EmbedderSettings)
@@ -182,6 +193,25 @@ def test_the_embedder_reads_the_models_that_were_delivered(source: str, models: 
 def test_readme_and_schema_are_what_values_and_settings_generate() -> None:
     for path, text in generated().items():
         assert path.read_text() == text, f"{path.name} is out of date: run `make chart`"
+
+
+@every_service
+def test_the_readmes_defaults_are_in_the_form_that_the_chart_takes(
+    service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, table = (CHART / "README.md").read_text().partition("## Settings")
+    rows = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \| `(.*?)` \|", table, re.MULTILINE)
+    assert len(rows) > 15
+    set_: Values = {}
+    for variable, place, default in rows:
+        value: Values = {variable: json.loads(default)}
+        for section in reversed(place.split(".")):
+            value = {section: value}
+        set_ = merged(set_, value)
+    # The chart itself sets this one, to json.
+    unset: Values = {"settings": {"LOG_FORMAT": "auto"}}
+    expected = settings_of(objects(unset), service, monkeypatch)
+    assert settings_of(objects(set_), service, monkeypatch) == expected
 
 
 def test_every_value_is_described_where_it_stands() -> None:

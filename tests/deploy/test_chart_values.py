@@ -1,37 +1,23 @@
-"""Values: wrong ones are refused by name, upgrades keep what must stay, profiles make manifests."""
+"""Values: wrong ones are refused by name, volumes and alerts are what the documents say."""
 
-import base64
 import copy
-import functools
 import json
 import re
-import shutil
-import threading
-from collections.abc import Iterable, Iterator
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
 
 import helm_python as helm
 import pytest
-import yaml
-from click.testing import CliRunner
 
-import deploy.helm.__main__ as commands
-from deploy.helm.dependency import NoMilvusChart, fetch, is_there
-from deploy.helm.manifests import PROFILES, manifests, values_of
 from deploy.helm.reference import CHART
 from tests.deploy.chart import (
     NAMESPACE,
     SINGLE,
     Object,
     Values,
-    chart_folder,
     files,
-    merged,
     named,
     objects,
-    objects_in,
     of_kind,
     workloads,
 )
@@ -118,15 +104,7 @@ def test_images_come_from_the_registry_that_is_named() -> None:
     }
 
 
-# --- upgrades -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("values", SINGLE.values(), ids=SINGLE.keys())
-def test_an_upgrade_changes_nothing_but_what_was_changed(values: Values) -> None:
-    def without_secrets(rendered: dict[str, str]) -> list[Object]:
-        return [item for item in objects_in(rendered) if item["kind"] != "Secret"]
-
-    assert without_secrets(files(values)) == without_secrets(files(values, is_upgrade=True))
+# --- volumes ------------------------------------------------------------------------------------
 
 
 # The values that docs/operations/volumes.md tells how to change, each with another.
@@ -181,216 +159,7 @@ def test_operations_tells_how_to_change_a_volume(name: str, change: Values) -> N
     assert f"`{name}`" in (OPERATIONS / "volumes.md").read_text()
 
 
-@pytest.mark.parametrize("service", ["indexer", "query"])
-def test_an_upgrade_starts_a_pod_before_it_stops_one(service: str) -> None:
-    strategy = named(objects(), "Deployment", f"passerby-{service}")["spec"]["strategy"]
-    assert strategy["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-
-
-@pytest.mark.parametrize(("surge", "unavailable"), [(1, 0), (0, 1)])
-def test_an_embedder_without_a_spare_gpu_stops_first(surge: int, unavailable: int) -> None:
-    items = objects({"embedder": {"maxSurge": surge}})
-    strategy = named(items, "Deployment", "passerby-embedder")["spec"]["strategy"]
-    assert strategy["rollingUpdate"] == {"maxSurge": surge, "maxUnavailable": unavailable}
-
-
-def test_pods_that_share_a_volume_of_one_node_are_kept_on_one_node() -> None:
-    def affinity(values: Values) -> list[object]:
-        return [
-            pod.spec.get("affinity")
-            for pod in workloads(objects(values), ours=True)
-            if pod.name in ("passerby-indexer", "passerby-query")
-        ]
-
-    first, second = affinity({})
-    assert first == second is not None
-    (term,) = first["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    sharing = [
-        pod.name
-        for pod in workloads(objects())
-        if term["labelSelector"]["matchLabels"].items() <= pod.labels.items()
-    ]
-    assert sorted(sharing) == ["passerby-indexer", "passerby-query"]
-    for name in ("images-on-many-nodes", "s3-images", "no-images"):
-        assert affinity(SINGLE[name]) == [None, None]
-
-
-def test_pods_that_cannot_move_do_not_hold_up_the_draining_of_their_node() -> None:
-    def budgets(values: Values) -> list[str]:
-        return [
-            item["metadata"]["name"] for item in of_kind(objects(values), "PodDisruptionBudget")
-        ]
-
-    assert budgets({}) == ["passerby-embedder"]
-    for name in ("images-on-many-nodes", "s3-images", "no-images"):
-        assert budgets(SINGLE[name]) == [f"passerby-{s}" for s in ("embedder", "indexer", "query")]
-    assert budgets(SINGLE["no-budgets"]) == []
-
-
-def test_a_release_can_be_installed_without_an_indexer_to_be_restored_first() -> None:
-    scaled_later: Values = {"indexer": {"replicas": 0, "autoscaling": {"enabled": False}}}
-    for profile in PROFILES:
-        items = objects(merged(values_of(profile), scaled_later))
-        assert named(items, "Deployment", "passerby-indexer")["spec"]["replicas"] == 0
-        assert not of_kind(items, "ScaledObject")
-
-
-class Cluster(BaseHTTPRequestHandler):
-    """The Kubernetes API as far as Helm's `lookup` of one Secret goes."""
-
-    secret: ClassVar[Object] = {}
-
-    def do_GET(self) -> None:
-        api = {"kind": "APIVersions", "versions": ["v1"]}
-        kinds = {
-            "kind": "APIResourceList",
-            "groupVersion": "v1",
-            "resources": [
-                {"name": "secrets", "kind": "Secret", "namespaced": True, "verbs": ["get"]}
-            ],
-        }
-        answers: dict[str, Object] = {
-            "/api": api,
-            "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
-            "/api/v1": kinds,
-            "/version": {"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
-            f"/api/v1/namespaces/{NAMESPACE}/secrets/passerby-redis": self.secret,
-        }
-        answer = answers.get(self.path.split("?")[0])
-        body = json.dumps(answer or {"kind": "Status", "code": 404, "reason": "NotFound"}).encode()
-        self.send_response(200 if answer else 404)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def cluster() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Cluster) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
-
-
-def test_an_upgrade_keeps_the_password_that_an_install_made(
-    cluster: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def password() -> str:
-        with (
-            helm.Chart.load(chart_folder()) as chart,
-            helm.Config(kube_apiserver=cluster, namespace=NAMESPACE) as config,
-        ):
-            rendered = config.render(chart, {}, name="passerby", namespace=NAMESPACE)
-        secret = named(objects_in(rendered), "Secret", "passerby-redis")
-        return base64.b64decode(secret["data"]["password"]).decode()
-
-    monkeypatch.setattr(Cluster, "secret", {})
-    made, other = password(), password()
-    assert made != other
-    assert re.fullmatch(r"[A-Za-z0-9]{32}", made)
-    kept = {"password": base64.b64encode(made.encode()).decode()}
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "passerby-redis"}}
-    monkeypatch.setattr(Cluster, "secret", {**secret, "data": kept})
-    assert password() == made
-
-
-# --- the Milvus chart ---------------------------------------------------------------------------
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Iterator[str]:
-    """A chart repository over HTTP that holds the stand-in."""
-    folder = tmp_path / "repository"
-    folder.mkdir()
-    helm.package(chart_folder() / "charts" / "milvus", destination=folder)
-    handler = functools.partial(QuietFiles, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        url = f"http://127.0.0.1:{server.server_port}"
-        helm.repo_index_generate(folder, base_url=url)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield url
-        server.shutdown()
-        thread.join()
-
-
-class QuietFiles(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def test_chart_deps_fetches_the_version_that_the_chart_names(
-    repository: str, tmp_path: Path
-) -> None:
-    chart = tmp_path / "passerby"
-    shutil.copytree(CHART, chart, ignore=shutil.ignore_patterns("charts"))
-    assert not is_there(chart)
-    assert fetch(chart, repository) == "milvus 5.0.19"
-    assert [path.name for path in (chart / "charts").iterdir()] == ["milvus-5.0.19.tgz"]
-    assert is_there(chart)
-    assert manifests(chart, {}) == manifests(chart_folder(), {})
-
-
-def test_a_repository_without_it_is_named(repository: str, tmp_path: Path) -> None:
-    chart = tmp_path / "passerby"
-    shutil.copytree(CHART, chart, ignore=shutil.ignore_patterns("charts"))
-    wrong = repository + "/elsewhere"
-    with pytest.raises(NoMilvusChart, match=f"milvus 5.0.19 cannot be fetched from {wrong}"):
-        fetch(chart, wrong)
-
-
-# --- profiles, alerts, documents ----------------------------------------------------------------
-
-
-def test_there_is_a_profile_for_a_laptop_one_gpu_and_a_cluster() -> None:
-    assert [profile.stem for profile in PROFILES] == ["cluster", "laptop-cpu", "one-gpu"]
-
-
-@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.stem)
-def test_manifests_are_for_kubectl_alone(profile: Path) -> None:
-    items = manifests(chart_folder(), values_of(profile))
-    assert not of_kind(items, "Secret"), "a generated password would change with every rendering"
-    assert not any("helm.sh/hook" in i["metadata"].get("annotations", {}) for i in items)
-    assert {"passerby-embedder", "passerby-indexer", "passerby-query"} <= {
-        item["metadata"]["name"] for item in of_kind(items, "Deployment")
-    }
-    # Twice the same, in either order: rendering leaves nothing behind.
-    again = manifests(chart_folder(), values_of(profile))
-    assert yaml.safe_dump_all(items) == yaml.safe_dump_all(again)
-    passwords = [
-        variable["valueFrom"]["secretKeyRef"]["name"]
-        for pod in workloads(items, ours=True)
-        for container in pod.containers
-        for variable in container.get("env", [])
-        if "secretKeyRef" in variable.get("valueFrom", {})
-    ]
-    assert set(passwords) == {"passerby-redis-password"}
-
-
-@pytest.mark.parametrize("namespace", [NAMESPACE, "default"])
-def test_manifests_are_for_one_namespace(
-    namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(commands, "CHART", chart_folder())
-    written = CliRunner().invoke(
-        commands.main, ["manifests", str(tmp_path), "--namespace", namespace]
-    )
-    assert written.exit_code == 0, written.output
-    text = (tmp_path / "cluster.yaml").read_text()
-    assert f"kubectl -n {namespace} create secret" in text
-    items = list(yaml.safe_load_all(text))
-    (rules,) = of_kind(items, "PrometheusRule")
-    for rule in rules["spec"]["groups"][0]["rules"]:
-        assert f'namespace="{namespace}"' in rule["expr"]
-    (scaler,) = of_kind(items, "ScaledObject")
-    address = scaler["spec"]["triggers"][0]["metadata"]["address"]
-    assert address == f"passerby-redis.{namespace}.svc:6379"
+# --- alerts and documents -----------------------------------------------------------------------
 
 
 def measured() -> dict[str, set[str]]:
@@ -423,6 +192,7 @@ def test_alerts_ask_for_what_the_services_measure_and_name_a_heading() -> None:
 
 def alert(name: str) -> Object:
     (rules,) = of_kind(objects(SINGLE["monitored"]), "PrometheusRule")
+    found: Object
     (found,) = [rule for rule in rules["spec"]["groups"][0]["rules"] if rule["alert"] == name]
     return found
 

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.stack import REPOSITORY
+from passerby.health import is_serving
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from tests.support.processes import free_port, wait_until
 
@@ -175,7 +175,7 @@ def test_indexer_and_query_are_small_and_carry_no_torch(tool: Tool, image: str) 
 
 
 @every_image
-def test_nothing_that_builds_and_no_cache_is_left(tool: Tool, image: str) -> None:
+def test_build_tools_and_caches_are_not_left_in_the_image(tool: Tool, image: str) -> None:
     print(f"{image}: {tool.config(image)['Size']:,} bytes")
     builders = "gcc cc c++ clang ld make uv"
     found = tool.once(image, "sh", "-c", f"command -v {builders} || true", user="0")
@@ -212,12 +212,10 @@ def test_s3_can_be_named_as_a_store(tool: Tool, image: str) -> None:
 
 def health(port: int, name: str) -> bool:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        request = health_pb2.HealthCheckRequest(service=name)
         try:
-            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=2)
+            return is_serving(channel, name, timeout_s=2)
         except grpc.RpcError:
             return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
 def ports_for(image: str) -> dict[str, int]:

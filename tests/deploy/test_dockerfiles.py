@@ -14,10 +14,15 @@ from deploy.local.stack import REPOSITORY
 from services.embedder.settings import EmbedderSettings
 from services.indexer.settings import IndexerSettings
 from services.query.settings import QuerySettings
+from services.runtime.settings import ServiceSettings
 from tests.deploy.chart import objects, workloads
 
 DOCKER = REPOSITORY / "deploy" / "docker"
-SETTINGS = {"embedder": EmbedderSettings, "indexer": IndexerSettings, "query": QuerySettings}
+SETTINGS: dict[str, type[ServiceSettings]] = {
+    "embedder": EmbedderSettings,
+    "indexer": IndexerSettings,
+    "query": QuerySettings,
+}
 
 every_service = pytest.mark.parametrize("service", SETTINGS)
 
@@ -79,13 +84,13 @@ def test_all_images_share_one_base() -> None:
 
 
 @every_service
-def test_what_builds_stays_out_of_the_result(service: str) -> None:
+def test_build_tools_stay_out_of_the_image(service: str) -> None:
     assert len(values(service, "FROM")) == 2
     assert [each.value for each in result(service) if each.name == "RUN"] == []
 
 
 @every_service
-def test_nothing_is_downloaded_but_by_the_package_index(service: str) -> None:
+def test_the_build_downloads_only_from_the_package_index(service: str) -> None:
     assert values(service, "ADD") == []
     assert "://" not in " ".join(values(service, "RUN"))
 
@@ -106,7 +111,7 @@ def test_every_installation_keeps_to_the_pinned_versions(service: str) -> None:
 
 
 @every_service
-def test_it_runs_as_a_numeric_user_without_a_shell(service: str) -> None:
+def test_the_image_runs_as_a_numeric_user_without_a_shell(service: str) -> None:
     assert values(service, "USER") == ["10001:10001"]
     (entrypoint,) = values(service, "ENTRYPOINT")
     assert json.loads(entrypoint) == ["python", "-m", f"services.{service}"]
@@ -115,7 +120,7 @@ def test_it_runs_as_a_numeric_user_without_a_shell(service: str) -> None:
 
 
 @every_service
-def test_it_writes_nowhere_but_in_tmp_and_listens_to_other_pods(service: str) -> None:
+def test_the_image_writes_nowhere_but_in_tmp_and_listens_to_other_pods(service: str) -> None:
     environment = pairs(service, "ENV")
     assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
     assert environment["HOME"] == "/tmp"
@@ -123,14 +128,14 @@ def test_it_writes_nowhere_but_in_tmp_and_listens_to_other_pods(service: str) ->
 
 
 @every_service
-def test_it_exposes_the_ports_that_its_settings_default_to(service: str) -> None:
+def test_the_image_exposes_the_ports_that_its_settings_default_to(service: str) -> None:
     fields = SETTINGS[service].model_fields
     ports = {str(fields[name].default) for name in ("port", "http_port") if name in fields}
     assert {port for value in values(service, "EXPOSE") for port in value.split()} == ports
 
 
 @every_service
-def test_it_is_labelled(service: str) -> None:
+def test_the_image_is_labelled(service: str) -> None:
     labels = pairs(service, "LABEL")
     assert labels["org.opencontainers.image.title"] == f"passerby/{service}"
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
@@ -138,7 +143,7 @@ def test_it_is_labelled(service: str) -> None:
 
 
 @every_service
-def test_it_carries_the_code_of_one_service(service: str) -> None:
+def test_the_image_carries_the_code_of_one_service(service: str) -> None:
     carried = {path for path in copied(service) if path.startswith("services/")}
     shared = {"services/__init__.py", "services/runtime"}
     gallery = set() if service == "embedder" else {"services/gallery"}
@@ -146,7 +151,7 @@ def test_it_carries_the_code_of_one_service(service: str) -> None:
 
 
 @every_service
-def test_what_is_copied_is_there_and_is_sent_to_the_builder(service: str) -> None:
+def test_copied_files_exist_and_are_sent_to_the_builder(service: str) -> None:
     ignore = (DOCKER / f"{service}.Dockerfile.dockerignore").read_text().splitlines()
     assert ignore[0] == "*"
     kept = [Path(line[1:]) for line in ignore if line.startswith("!")]

@@ -10,13 +10,13 @@ from passerby.cli.terminal import complain, plain, say, show_table
 
 
 @given(st.text())
-def test_nothing_that_steers_a_terminal_is_left(text: str) -> None:
+def test_characters_that_control_a_terminal_are_escaped(text: str) -> None:
     shown = plain(text)
     assert shown.isprintable()
     assert shown.splitlines() in ([shown], [])
 
 
-def test_what_can_be_printed_is_left_alone() -> None:
+def test_printable_text_is_left_alone() -> None:
     for text in ("gate/1 (2).jpg", "名前/人.jpg", "🚶.jpg", "[bold]x[/bold]", "a\\b"):
         assert plain(text) == text
     assert plain("\x1b[2J\r\n\x07") == "\\x1b[2J\\r\\n\\x07"
