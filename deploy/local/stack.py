@@ -166,10 +166,10 @@ def _milvus(state: Path, port: int) -> Program:
 
 def _service(name: str, ports: list[str], grpc_port: int) -> Program:
     command = [sys.executable, "-m", f"services.{name}"]
-    return Program(name, command, ports, lambda: is_ready(grpc_port))
+    return Program(name, command, ports, lambda: _is_ready(grpc_port))
 
 
-def is_ready(grpc_port: int) -> bool:
+def _is_ready(grpc_port: int) -> bool:
     """Whether a service on loopback can do its work."""
     with grpc.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
         try:

@@ -4,7 +4,6 @@ import copy
 import json
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 import helm_python as helm
 import pytest

@@ -75,7 +75,7 @@ def test_the_table_is_followed_by_a_line_and_a_remedy_for_each_failure(
     assert done.returncode == 1
     table, failure, remedy = done.stdout.rstrip("\n").rsplit("\n", 2)
     assert table.endswith("\n"), "an empty line follows the table"
-    assert failure.startswith("pods: passerby-indexer-1: indexer waits: ImagePullBackOff")
+    assert failure.startswith("pods: passerby-indexer-1: indexer is waiting: ImagePullBackOff")
     assert remedy.startswith("  -> `kubectl -n people describe pod passerby-indexer-1`")
 
 

@@ -17,20 +17,19 @@ from passerby.contract import (
     DeadLetterEntry,
 )
 from passerby.v1 import queue_pb2
+from tests.support.stores import entries
 
 BROKEN = b"broken"
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
 
-def entries_on(redis: Redis, stream: str = INGEST_STREAM) -> list[Entry]:
-    """All entries of a stream, oldest first."""
-    return cast(list[Entry], redis.xrange(stream))
-
-
 def batches_on(redis: Redis) -> list[queue_pb2.ImageBatch]:
     """The batches of the queue, oldest first."""
-    return [queue_pb2.ImageBatch.FromString(fields[b"batch"]) for _, fields in entries_on(redis)]
+    return [
+        queue_pb2.ImageBatch.FromString(fields[b"batch"])
+        for _, fields in entries(redis, INGEST_STREAM)
+    ]
 
 
 def put_aside(
@@ -48,8 +47,8 @@ def take(redis: Redis, count: int = 1) -> int:
         redis.xgroup_create(INGEST_STREAM, CONSUMER_GROUP, id="0", mkstream=True)
     answer = redis.xreadgroup(CONSUMER_GROUP, "test", {INGEST_STREAM: ">"}, count=count)
     streams = cast(list[tuple[bytes, list[Entry]]], answer)
-    entries = streams[0][1] if streams else []
-    for entry, fields in entries:
+    taken = streams[0][1] if streams else []
+    for entry, fields in taken:
         try:
             batch = queue_pb2.ImageBatch.FromString(fields[b"batch"])
         except DecodeError:
@@ -62,7 +61,7 @@ def take(redis: Redis, count: int = 1) -> int:
                     put_aside(redis, entry, retry_fields, batch.gallery, image.filename)
         redis.xack(INGEST_STREAM, CONSUMER_GROUP, entry)
         redis.xdel(INGEST_STREAM, entry)
-    return len(entries)
+    return len(taken)
 
 
 @contextmanager

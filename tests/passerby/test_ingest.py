@@ -16,9 +16,9 @@ from passerby.contract import (
 )
 from passerby.ingest import MAX_PENDING_ENTRIES, POLL_S, IngestQueue
 from passerby.v1 import queue_pb2
-from tests.passerby.by_hand import BROKEN, batches_on, entries_on, indexer, put_aside, take
+from tests.passerby.by_hand import BROKEN, batches_on, indexer, put_aside, take
 from tests.support.processes import free_port, wait_until
-from tests.support.stores import redis_running
+from tests.support.stores import entries, redis_running
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def test_a_push_waits_while_redis_has_no_memory(queue: IngestQueue, redis: Redis
 
 def test_a_rejected_entry_counts_with_all_its_images_once(queue: IngestQueue, redis: Redis) -> None:
     def reject(_: Progress) -> None:
-        for entry, fields in entries_on(redis):
+        for entry, fields in entries(redis, INGEST_STREAM):
             for _delivery in range(2):  # a redelivered entry may be rejected twice
                 put_aside(redis, entry, fields, "g", "")
             take(redis)

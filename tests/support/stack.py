@@ -11,7 +11,8 @@ from typing import Any
 
 from redis import Redis
 
-from deploy.local.stack import REPOSITORY, Ports, Program, Stack
+from deploy.local.stack import REPOSITORY, Ports, Stack
+from deploy.local.supervisor import Program
 from passerby.contract import CONSUMER_GROUP, DEAD_LETTERS_STREAM, INGEST_STREAM
 from passerby.v1 import queue_pb2
 from tests.support.processes import free_port, wait_until
