@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,7 +11,6 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
 from deploy.local.stack import REPOSITORY
@@ -22,7 +18,7 @@ from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.dcpl.model_directory import load_model
 from services.embedder.images import decode
 from services.runtime.grpc_client import connect
-from tests.support.processes import free_port
+from tests.support.processes import Service
 from training.data.augment import normalise
 from training.synthetic import generate
 
@@ -37,7 +33,7 @@ THREADS = (torch.get_num_threads(), 1)
 
 Vectors = NDArray[np.float32]
 Item = TypeVar("Item", bytes, str)
-Bare = Callable[[Item], Vectors]
+Bare = Callable[[Item], Vectors]  # one image or caption -> its vector
 
 
 def main() -> None:
@@ -46,24 +42,14 @@ def main() -> None:
         records = json.loads((Path(folder) / "reid_raw.json").read_text())
         images = [(Path(folder) / "imgs" / r["file_path"]).read_bytes() for r in records]
         captions = [record["captions"][0] for record in records]
-        port = free_port()
-        environment = {"EMBEDDER_PORT": str(port), "EMBEDDER_MODELS": str(MODEL)}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "services.embedder"],
-            env={**os.environ, **environment, "LOG_LEVEL": "warning"},
-        )
-        try:
-            asyncio.run(measure(f"127.0.0.1:{port}", images, captions))
-        finally:
-            process.terminate()
-            process.wait()
+        environment = {"EMBEDDER_MODELS": str(MODEL), "LOG_LEVEL": "warning"}
+        with Service("embedder", environment) as embedder:
+            embedder.wait_until_serving(timeout_s=120)
+            asyncio.run(measure(embedder.address, images, captions))
 
 
 async def measure(address: str, images: list[bytes], captions: list[str]) -> None:
     async with connect(address) as channel:
-        await health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=120
-        )
         stub = embedder_pb2_grpc.EmbedderStub(channel)
         model = await stub.GetModel(embedder_pb2.GetModelRequest())
         print(f"{model.name} on {model.device} in {model.precision}")
@@ -80,10 +66,11 @@ async def measure(address: str, images: list[bytes], captions: list[str]) -> Non
         bare_image, bare_caption = bare_loops()
         await compare("images", images, bare_image, embed_images)
         await compare("captions", captions, bare_caption, embed_captions)
-        for what, one in (
-            ("image", lambda i: embed_images(images[i : i + 1])),
-            ("caption", lambda i: embed_captions(captions[i : i + 1])),
-        ):
+        singles: dict[str, Callable[[int], Awaitable[Vectors]]] = {
+            "image": lambda i: embed_images(images[i : i + 1]),
+            "caption": lambda i: embed_captions(captions[i : i + 1]),
+        }
+        for what, one in singles.items():
             took = []
             for number in range(100):
                 started = time.monotonic()
@@ -96,7 +83,7 @@ async def measure(address: str, images: list[bytes], captions: list[str]) -> Non
 async def compare(
     what: str,
     items: Sequence[Item],
-    bare: Bare,
+    bare: Bare[Item],
     embed: Callable[[Sequence[Item]], Awaitable[Vectors]],
 ) -> None:
     """Rounds of the bare loop and of the service in turn, so that both meet the same neighbours."""
@@ -127,7 +114,7 @@ async def compare(
     )
 
 
-def bare_speed(bare: Bare, items: Sequence[Item], threads: int) -> tuple[float, Vectors]:
+def bare_speed(bare: Bare[Item], items: Sequence[Item], threads: int) -> tuple[float, Vectors]:
     """Items/s of the bare loop, and its vectors."""
     torch.set_num_threads(threads)
     started = time.monotonic()

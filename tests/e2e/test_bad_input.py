@@ -2,18 +2,17 @@
 
 import io
 
-import grpc
 import pytest
 from PIL import Image
 from redis import Redis
 
-from deploy.local.stack import Stack
-from passerby import Client
-from passerby.contract import INGEST_STREAM
-from passerby.v1 import queue_pb2, search_pb2, search_pb2_grpc
+from passerby import Client, Refused
+from passerby.contract import DEAD_LETTERS_STREAM, INGEST_STREAM
+from passerby.v1 import queue_pb2
 from tests.support.hostile import FILENAMES
 from tests.support.pictures import file_of, half_and_half, png_claiming
 from tests.support.stack import People, dead_letters, enqueue, wait_until_indexed
+from tests.support.stores import entries
 
 UNREADABLE = {
     "truncated.jpg": file_of(half_and_half(size=(200, 400)), "JPEG")[:1500],
@@ -76,10 +75,10 @@ def test_hostile_filenames_are_kept_as_they_are(
     assert dead_letters(redis, gallery) == {}
 
 
-def test_what_is_no_batch_is_put_aside_and_the_next_entry_is_processed(
+def test_entries_that_are_not_batches_are_dead_lettered_and_the_next_one_is_indexed(
     people: People, client: Client, redis: Redis, gallery: str
 ) -> None:
-    before = redis.xlen("passerby:dead-letters")
+    before = redis.xlen(DEAD_LETTERS_STREAM)
     redis.xadd(INGEST_STREAM, {"nonsense": "1"})
     redis.xadd(INGEST_STREAM, {"batch": b"\xff\xff\xff\xff"})
     redis.xadd(INGEST_STREAM, {"json": '{"gallery": "x", "images": [{"filename"'})
@@ -88,34 +87,34 @@ def test_what_is_no_batch_is_put_aside_and_the_next_entry_is_processed(
     enqueue(redis, gallery, {"after.jpg": people.image(0)})
     wait_until_indexed(redis)
     assert [hit.filename for hit in client.search("a person", gallery=gallery)] == ["after.jpg"]
-    letters = redis.xrevrange("passerby:dead-letters", count=5)
-    assert redis.xlen("passerby:dead-letters") == before + 5
+    letters = entries(redis, DEAD_LETTERS_STREAM)[before:]
+    assert len(letters) == 5
     assert all(fields[b"reason"] for _, fields in letters)
 
 
-CAPTIONS = {
-    "": "caption",
-    "   \n ": "caption",
-    "a person " * 11_000: "caption",
-    "🚶🏽‍♀️👜": "known",
-    "一个穿紫色长裙的女人": "known",
-    "\x00\x01\x02\x1b[31m": "known",
-    "zzyzx qwrtpsdf": "known",
-}
-
-
-@pytest.mark.parametrize("caption", CAPTIONS, ids=lambda text: repr(text[:12]))
-def test_a_caption_that_says_nothing_is_refused_with_the_reason(
-    stack: Stack, people_gallery: str, caption: str
+def test_a_caption_of_unknown_words_is_refused_with_the_reason(
+    client: Client, people_gallery: str
 ) -> None:
-    with grpc.insecure_channel(stack.query) as channel:
-        stub = search_pb2_grpc.SearchStub(channel)
-        with pytest.raises(grpc.RpcError, match=CAPTIONS[caption]) as refused:
-            stub.Search(search_pb2.SearchRequest(gallery=people_gallery, caption=caption))
-    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    """Each kind of caption that says nothing has its case beside the service that refuses it."""
+    with pytest.raises(Refused, match=r"known .*\(zzyzx, 一个\)") as refused:
+        client.search("zzyzx 一个", gallery=people_gallery)
+    assert refused.value.code == "INVALID_ARGUMENT"
 
 
-def test_words_among_noise_are_searched(client: Client, people_gallery: str) -> None:
+def test_case_punctuation_and_white_space_change_no_hit(
+    client: Client, people_gallery: str
+) -> None:
     clean = client.search("a woman in a red dress", gallery=people_gallery)
-    noisy = client.search("a woman ☂ in a RED, dress!!\x07", gallery=people_gallery)
-    assert {hit.filename for hit in noisy} & {hit.filename for hit in clean}
+    noisy = client.search("\tA woman, in a (RED)  dress!!\n", gallery=people_gallery)
+    assert [hit.filename for hit in noisy] == [hit.filename for hit in clean]
+
+
+def test_unknown_words_are_reported_and_the_known_ones_find_their_person(
+    people: People, client: Client, people_gallery: str
+) -> None:
+    record = people.records[0]
+    caption = f"{record['captions'][0]} ☂ zzyzx \x07"
+    hits = client.search(caption, gallery=people_gallery, explain=True)
+    assert hits.explanation is not None
+    assert list(hits.explanation.unknown_words) == ["☂", "zzyzx", "\x07"]
+    assert record["id"] in {people.identities[hit.filename] for hit in hits}

@@ -29,7 +29,7 @@ def page(stack: Stack) -> Iterator[Page]:
 def test_a_person_is_described_found_and_opened(
     page: Page, people: People, people_gallery: str, client: Client
 ) -> None:
-    caption = str(people.records[0]["captions"][0])  # type: ignore[index]
+    caption = people.records[0]["captions"][0]
     expected = [hit.filename for hit in client.search(caption, gallery=people_gallery)]
     page.goto(f"/?gallery={people_gallery}")
     page.get_by_role("searchbox").fill(caption)

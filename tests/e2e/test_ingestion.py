@@ -62,8 +62,8 @@ def test_a_batch_pushed_by_hand_as_json_is_found(
             }
         ],
     }
-    command = [REDIS_CLI, "-p", str(stack.ports.redis), "XADD", INGEST_STREAM, "*", "json"]
-    subprocess.run([*command, json.dumps(batch)], check=True, capture_output=True)
+    command = [str(REDIS_CLI), "-p", str(stack.ports.redis), "XADD", INGEST_STREAM, "*"]
+    subprocess.run([*command, "json", json.dumps(batch)], check=True, capture_output=True)
     wait_until_indexed(redis)
     (hit,) = client.search("somebody in a coat", gallery=gallery)
     assert hit.filename == "gate/1.jpg"
@@ -87,7 +87,7 @@ def test_galleries_do_not_see_each_others_people(
     enqueue(redis, left, {f"left/{i}.jpg": people.image(i) for i in range(20)})
     enqueue(redis, right, {f"right/{i}.jpg": people.image(i) for i in range(15)})
     wait_until_indexed(redis)
-    caption = str(people.records[0]["captions"][0])  # type: ignore[index]
+    caption = people.records[0]["captions"][0]
     in_left = {hit.filename for hit in client.search(caption, gallery=left, top_k=100)}
     in_right = {hit.filename for hit in client.search(caption, gallery=right, top_k=100)}
     assert in_left == {f"left/{i}.jpg" for i in range(20)}

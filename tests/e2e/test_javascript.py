@@ -37,12 +37,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_javascript_pushes_images_and_finds_them(
     installed: Path, stack: Stack, people: People, client: Client, gallery: str
 ) -> None:
-    caption = str(people.records[0]["captions"][0])  # type: ignore[index]
+    caption = people.records[0]["captions"][0]
     files = [people.folder / "imgs" / str(record["file_path"]) for record in people.records[:4]]
     done = subprocess.run(
         [
-            *("node", "client.mjs", REPOSITORY / "proto", stack.redis_url, stack.query),
-            *(gallery, caption, *files),
+            *("node", "client.mjs", str(REPOSITORY / "proto"), stack.redis_url, stack.query),
+            *(gallery, caption, *map(str, files)),
         ],
         cwd=installed,
         capture_output=True,

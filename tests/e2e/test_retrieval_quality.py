@@ -20,11 +20,11 @@ TOP = 12
 
 def ranks_of_the_services(stack: Stack, gallery: str, people: People) -> torch.Tensor:
     """Rank of the first image of the right person for each caption, TOP + 1 if not among TOP."""
-    identities = {str(record["file_path"]): record["id"] for record in people.records}
-    questions = [(str(record["captions"][0]), record["id"]) for record in people.records]  # type: ignore[index]
+    identities = people.identities
+    questions = [(record["captions"][0], record["id"]) for record in people.records]
     with Client(query=stack.query, redis_url=stack.redis_url) as client:
 
-        def rank(question: tuple[str, object]) -> int:
+        def rank(question: tuple[str, int]) -> int:
             caption, identity = question
             hits = client.search(caption, gallery=gallery, top_k=TOP)
             names = [hit.filename for hit in hits]
@@ -45,7 +45,7 @@ def ranks_of_the_bare_network(people: People, cache: Path) -> torch.Tensor:
         for image in dataset.split(split)
     }
     # Each image with its first caption alone, as the services are asked.
-    found = [by_file[str(record["file_path"])] for record in people.records]
+    found = [by_file[record["file_path"]] for record in people.records]
     images = [replace(image, captions=image.captions[:1]) for image in found]
     pixels = decoded(dataset, images, height=card.image_height, width=card.image_width, cache=cache)
     embedded = embed_split(network, card.vocabulary, images, pixels, batch_size=64)

@@ -1,5 +1,7 @@
 """A rolling restart under load, as a Deployment does it: no failed search, no lost batch."""
 
+import contextlib
+import itertools
 import subprocess
 import sys
 import threading
@@ -85,57 +87,69 @@ def replicas(tmp_path: Path) -> Iterator[Replicas]:
         stack.down()
 
 
-def test_restarting_one_replica_after_the_other_is_not_noticed(
-    replicas: Replicas, people: People
-) -> None:
-    pushed: set[str] = set()
-    failures: list[BaseException] = []
-    searches = [0]
-    done = threading.Event()
-    with Redis.from_url(replicas.stack.redis_url) as redis:
-        enqueue(redis, "rolling", {"first.jpg": people.image(0)})
-        wait_until_indexed(redis)
+class Load:
+    """Pushes images of `people` to a gallery and searches it, from three threads."""
 
-        def push() -> None:
-            number = 0
-            while not done.wait(0.05):
-                name = f"{number}.jpg"
-                enqueue(redis, "rolling", {name: people.image(number % len(people.records))})
-                pushed.add(name)
-                number += 1
+    def __init__(self, replicas: Replicas, gallery: str, people: People) -> None:
+        self.replicas, self.gallery, self.people = replicas, gallery, people
+        self.pushed = {"first.jpg"}
+        self.searches = 0
+        self.failures: list[Exception] = []
+        self._done = threading.Event()
 
-        def search() -> None:
-            address = replicas.address("query")
-            with Client(query=address, redis_url=replicas.stack.redis_url) as client:
-                # Not without a pause: on two cores the starting replicas would wait for it.
-                while not done.wait(0.05):
-                    try:
-                        assert client.search("a woman in a blue coat", gallery="rolling")
-                    except Exception as error:  # noqa: BLE001 - each is a finding
-                        failures.append(error)
-                    searches[0] += 1
-
-        threads = [threading.Thread(target=work) for work in (push, search, search)]
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        with Redis.from_url(self.replicas.stack.redis_url) as redis:
+            enqueue(redis, self.gallery, {"first.jpg": self.people.image(0)})
+            wait_until_indexed(redis)
+        threads = [threading.Thread(target=work) for work in (self._push, *[self._search] * 2)]
         for thread in threads:
             thread.start()
         try:
-            for service in SERVICES:
-                for number in (0, 1):
-                    replicas.stop(service, number)
-                    replicas.start(service, number)
+            yield
         finally:
-            done.set()
+            self._done.set()
             for thread in threads:
                 thread.join()
-        assert failures == []
-        assert searches[0] > 50
+
+    def _push(self) -> None:
+        with Redis.from_url(self.replicas.stack.redis_url) as redis:
+            for number in itertools.count():
+                # Not without a pause: on two cores the starting replicas would wait for it.
+                if self._done.wait(0.05):
+                    return
+                image = self.people.image(number % len(self.people.records))
+                enqueue(redis, self.gallery, {f"{number}.jpg": image})
+                self.pushed.add(f"{number}.jpg")
+
+    def _search(self) -> None:
+        with Client(query=self.replicas.address("query")) as client:
+            while not self._done.wait(0.05):
+                try:
+                    assert client.search("a woman in a blue coat", gallery=self.gallery)
+                except Exception as error:  # noqa: BLE001 - each is a finding
+                    self.failures.append(error)
+                self.searches += 1
+
+
+def test_restarting_one_replica_after_the_other_is_not_noticed(
+    replicas: Replicas, people: People
+) -> None:
+    load = Load(replicas, "rolling", people)
+    with load.running():
+        for service in SERVICES:
+            for number in (0, 1):
+                replicas.stop(service, number)
+                replicas.start(service, number)
+    assert load.failures == []
+    assert load.searches > 50
+    with Redis.from_url(replicas.stack.redis_url) as redis:
         wait_until_indexed(redis)
         assert dead_letters(redis, "rolling") == {}
-    with Client(query=replicas.address("query"), redis_url=replicas.stack.redis_url) as client:
-        everything = pushed | {"first.jpg"}
-        assert client.gallery("rolling").count == len(everything)
+    with Client(query=replicas.address("query")) as client:
+        assert client.gallery("rolling").count == len(load.pushed)
         found = {hit.filename for hit in client.search("a person", gallery="rolling", top_k=100)}
         assert len(found) == 100
-        assert found <= everything
+        assert found <= load.pushed
         # Name by name, where a search that deep may leave some out.
-        assert client.delete(filenames=sorted(everything), gallery="rolling") == len(everything)
+        assert client.delete(filenames=sorted(load.pushed), gallery="rolling") == len(load.pushed)

@@ -42,8 +42,14 @@ class People:
     folder: Path
     records: list[dict[str, Any]]
 
+    @property
+    def identities(self) -> dict[str, int]:
+        """Of each image, by its filename."""
+        return {record["file_path"]: record["id"] for record in self.records}
+
     def image(self, index: int) -> bytes:
-        return (self.folder / "imgs" / str(self.records[index]["file_path"])).read_bytes()
+        file: str = self.records[index]["file_path"]
+        return (self.folder / "imgs" / file).read_bytes()
 
     def data_set(self, folder: Path, records: list[dict[str, Any]]) -> Path:
         """A data set in `folder` of those records alone."""
