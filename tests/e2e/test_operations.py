@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.helm.manifests import PROFILES, values_of
 from deploy.local.stack import REPOSITORY, Stack
+from tests.deploy.chart import notes
 from tests.e2e.kubernetes_api import KubernetesApi, pod, serving, workload
 from tests.passerby.test_push_job import INDEXER_ENV
 from tests.support.documents import OPERATIONS, blocks, commands
@@ -58,6 +60,11 @@ def api(stack: Stack) -> KubernetesApi:
     api = KubernetesApi.healthy()
     api.ports |= {50052: stack.ports.query, 50053: stack.ports.indexer}
     return api
+
+
+def test_helm_install_prints_the_notes_of_the_chart() -> None:
+    (one_gpu,) = [profile for profile in PROFILES if profile.stem == "one-gpu"]
+    assert_printed(shown("install.md", "helm install"), notes(values_of(one_gpu)))
 
 
 @pytest.mark.parametrize("page", ["install.md", "upgrade.md", "milvus-cluster.md"])
