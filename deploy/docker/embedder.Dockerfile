@@ -1,7 +1,7 @@
 # The embedder: images and captions -> vectors. torch lives here and nowhere else.
 # Built by `make images`, from the repository's root, in two variants.
 
-# A base with your certificates or package mirror in it is given here; so is one by its digest.
+# Set BASE to a base image that holds your certificates or package mirror, or to pin one by digest.
 # CUDA's libraries come with torch: a GPU node needs its driver and NVIDIA's container runtime.
 ARG BASE=python:3.11.14-slim-bookworm
 
@@ -11,8 +11,8 @@ COPY constraints.txt pyproject.toml ./
 # Which build of torch: empty for the package index's own (CUDA), or a name that uv knows: `cpu`
 # for a small image without CUDA, `cu126` and the like for older drivers.
 ARG TORCH_BACKEND=
-# What changes seldom and is large makes a layer of its own. Compiled here, because a read-only
-# root cannot be compiled into later; hashes, because layers may lose the files' times.
+# A layer of its own for what is large and seldom changes. Compiled here, because a read-only
+# root cannot be compiled into later; by hash, because layers may lose the files' times.
 # Triton is 0.9 GB that cannot work here: it calls a C compiler at run time. Where it is installed
 # torch takes it for some products on a GPU all the same, so it has to go.
 ENV PYC_INVALIDATION_MODE=UNCHECKED_HASH UV_NO_CACHE=1
@@ -36,7 +36,7 @@ COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/passerby /opt/passerby
 # Enough for a first search; another model is mounted and named in EMBEDDER_MODELS.
 COPY models/demo /opt/models/demo
-# HOME is where libraries look for configuration; there is nothing for them to find.
+# Libraries look for configuration in HOME; none is there.
 ENV PATH=/opt/passerby/bin:/opt/venv/bin:${PATH} \
     PYTHONPATH=/opt/passerby \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -1,14 +1,14 @@
 # The indexer: the queue -> vectors -> names in Redis, vectors in Milvus. Carries no torch.
 # Built by `make images`, from the repository's root.
 
-# A base with your certificates or package mirror in it is given here; so is one by its digest.
+# Set BASE to a base image that holds your certificates or package mirror, or to pin one by digest.
 ARG BASE=python:3.11.14-slim-bookworm
 
 FROM ${BASE} AS build
 WORKDIR /build
 COPY constraints.txt pyproject.toml ./
-# What changes seldom and is large makes a layer of its own. Compiled here, because a read-only
-# root cannot be compiled into later; hashes, because layers may lose the files' times.
+# A layer of its own for what is large and seldom changes. Compiled here, because a read-only
+# root cannot be compiled into later; by hash, because layers may lose the files' times.
 # pandas' own tests are a tenth of the image, and nothing imports them.
 ENV PYC_INVALIDATION_MODE=UNCHECKED_HASH UV_NO_CACHE=1
 RUN python3 -m venv uv \
@@ -29,7 +29,7 @@ RUN uv/bin/uv pip install --python /opt/venv/bin/python --target /opt/passerby -
 FROM ${BASE}
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/passerby /opt/passerby
-# HOME is where libraries look for configuration; there is nothing for them to find.
+# Libraries look for configuration in HOME; none is there.
 ENV PATH=/opt/passerby/bin:/opt/venv/bin:${PATH} \
     PYTHONPATH=/opt/passerby \
     PYTHONDONTWRITEBYTECODE=1 \
