@@ -11,7 +11,8 @@ from services.gallery.names import Names
 from services.gallery.redis_connection import connect as connect_redis
 from services.gallery.vectors import Vectors
 from services.query.grpc_servicer import NAME, Servicer
-from services.query.http_server import MAX_LINE_BYTES, HttpServer
+from services.query.http.app import make_app
+from services.query.http.guards import MAX_LINE_BYTES
 from services.query.settings import QuerySettings
 from services.query.stores import Stores
 from services.runtime import process
@@ -51,7 +52,7 @@ async def main(settings: QuerySettings, stop: asyncio.Event) -> None:
     search_pb2_grpc.add_SearchServicer_to_server(servicer, server)
     port = listen(server, settings.host, settings.port)
     http = web.AppRunner(
-        HttpServer(stores, embedder, health, settings.timeout_s, settings.host).app,
+        make_app(stores, embedder, health, settings.timeout_s, settings.host),
         access_log=None,
         handler_cancellation=True,
         max_line_size=MAX_LINE_BYTES,

@@ -17,6 +17,12 @@ class InvalidRequest(ServiceError):
     status = StatusCode.INVALID_ARGUMENT
 
 
+class Forbidden(ServiceError):
+    """Whoever calls may not call this server."""
+
+    status = StatusCode.PERMISSION_DENIED
+
+
 class NotFound(ServiceError):
     """What the request names does not exist."""
 
@@ -65,7 +71,9 @@ def from_status(code: StatusCode, details: str) -> ServiceError:
 
 HTTP_STATUS = {
     StatusCode.INVALID_ARGUMENT: HTTPStatus.BAD_REQUEST,
+    StatusCode.PERMISSION_DENIED: HTTPStatus.FORBIDDEN,
     StatusCode.NOT_FOUND: HTTPStatus.NOT_FOUND,
+    StatusCode.UNIMPLEMENTED: HTTPStatus.METHOD_NOT_ALLOWED,
     StatusCode.FAILED_PRECONDITION: HTTPStatus.CONFLICT,
     StatusCode.RESOURCE_EXHAUSTED: HTTPStatus.TOO_MANY_REQUESTS,
     StatusCode.UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,

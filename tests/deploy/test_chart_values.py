@@ -202,7 +202,7 @@ def test_searches_of_the_page_count_as_those_through_grpc_do(name: str) -> None:
     by_grpc = re.findall(r'passerby_rpc_seconds_\w+\{[^}]*method="Search"', expression)
     by_http = re.findall(r'passerby_http_seconds_\w+\{[^}]*route="/v1/search"', expression)
     assert len(by_grpc) == len(by_http) > 0
-    served = (REPOSITORY / "services" / "query" / "http_server.py").read_text()
+    served = (REPOSITORY / "services" / "query" / "http" / "api.py").read_text()
     assert 'web.post("/v1/search"' in served
 
 

@@ -4,7 +4,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from passerby.v1 import search_pb2
-from services.query.media import image_type
+from services.query.http.media import image_type
 from services.query.validation import filter_expression, gallery_name, question
 from services.runtime.errors import InvalidRequest
 

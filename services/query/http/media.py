@@ -1,4 +1,4 @@
-"""What kind of image some bytes are, by their signature: a browser shall not guess."""
+"""What kind of image some bytes are, by their signature, so that no browser guesses."""
 
 # (offset, signature, type); only raster images, which cannot hold a script.
 _SIGNATURES = [

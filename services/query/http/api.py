@@ -1,0 +1,70 @@
+"""The Search service as JSON under /v1/: bodies are protobuf's messages in their JSON mapping."""
+
+import asyncio
+from typing import TypeVar
+
+from aiohttp import web
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from passerby.v1 import search_pb2
+from services.query import galleries
+from services.runtime.embedder_client import EmbedderClient
+from services.query.http.guards import json_response
+from services.query.search import search
+from services.query.stores import Stores
+from services.runtime.errors import InvalidRequest
+
+M = TypeVar("M", bound=Message)
+
+# A body beyond this would hold up other requests while it is parsed.
+_SMALL_BODY_BYTES = 64 * 1024
+
+
+class Api:
+    """Each answer has `timeout_s`."""
+
+    def __init__(self, stores: Stores, embedder: EmbedderClient, timeout_s: float) -> None:
+        self._stores = stores
+        self._embedder = embedder
+        self._timeout_s = timeout_s
+        self.routes = [
+            web.post("/v1/search", self._search),
+            web.post("/v1/delete", self._delete),
+            web.get("/v1/galleries", self._list_galleries),
+            web.get("/v1/galleries/{gallery}", self._get_gallery),
+        ]
+
+    async def _search(self, request: web.Request) -> web.Response:
+        message = await _body(request, search_pb2.SearchRequest())
+        return _answer(await search(message, self._stores, self._embedder, self._timeout_s))
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        message = await _body(request, search_pb2.DeleteRequest())
+        return _answer(await galleries.delete(message, self._stores))
+
+    async def _list_galleries(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
+        return _answer(await galleries.list_galleries(self._stores, self._timeout_s))
+
+    async def _get_gallery(self, request: web.Request) -> web.Response:
+        message = search_pb2.GetGalleryRequest(gallery=request.match_info["gallery"])
+        return _answer(await galleries.get_gallery(message, self._stores, self._timeout_s))
+
+
+async def _body(request: web.Request, message: M) -> M:
+    """The request's body, read into the message."""
+    body = await request.read()
+    try:
+        if len(body) > _SMALL_BODY_BYTES:
+            return await asyncio.to_thread(json_format.Parse, body, message)
+        return json_format.Parse(body, message)
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(
+            f"the body is not a {message.DESCRIPTOR.full_name} in JSON: {str(error)[:500]}"
+        ) from None
+
+
+def _answer(message: Message) -> web.Response:
+    return json_response(
+        json_format.MessageToDict(message, always_print_fields_with_no_presence=True)
+    )

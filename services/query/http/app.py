@@ -1,0 +1,26 @@
+"""The HTTP application: every route of the service behind the guards."""
+
+from aiohttp import web
+
+from services.runtime.embedder_client import EmbedderClient
+from services.query.http.api import Api
+from services.query.http.guards import MAX_BODY_BYTES, guards
+from services.query.http.page import Page
+from services.query.http.probes import Probes
+from services.query.stores import Stores
+from services.runtime.health import Health
+
+
+def make_app(
+    stores: Stores, embedder: EmbedderClient, health: Health, timeout_s: float, host: str
+) -> web.Application:
+    """Ready to be run on `host`; each answer has `timeout_s`."""
+    app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=guards(host))
+    app.add_routes(
+        [
+            *Api(stores, embedder, timeout_s).routes,
+            *Probes(health).routes,
+            *Page(stores).routes,
+        ]
+    )
+    return app

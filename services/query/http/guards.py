@@ -1,0 +1,145 @@
+"""What every HTTP request passes: errors and metrics, the DNS rebinding check, the CSRF check."""
+
+import ipaddress
+import json
+import time
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from grpc import StatusCode
+from prometheus_client import Histogram
+
+from services.runtime.errors import HTTP_STATUS, Forbidden, InvalidRequest, ServiceError
+
+log = structlog.get_logger()
+
+# A photograph of 24 MB in base64.
+MAX_BODY_BYTES = 32 * 1024 * 1024
+# A filename of 4,096 bytes, each of them percent-encoded, and the rest of the address.
+MAX_LINE_BYTES = 16 * 1024
+
+HTTP_SECONDS = Histogram("passerby_http_seconds", "Time to answer.", ["method", "route", "status"])
+
+# aiohttp's own refusals that have a gRPC status; all others are the caller's fault.
+_CODES: dict[int, StatusCode] = {status: code for code, status in HTTP_STATUS.items()}
+
+
+def guards(host: str) -> list[Middleware]:
+    """The middlewares of a server that listens on `host`, outermost first."""
+    if is_loopback(host):
+        return [errors_and_metrics, reject_dns_rebinding, reject_csrf]
+    return [errors_and_metrics, reject_csrf]
+
+
+@web.middleware
+async def errors_and_metrics(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns exceptions into `{code, message}`; measures and logs every request."""
+    start = time.perf_counter()
+    try:
+        response = await handler(request)
+    except ServiceError as error:
+        response = _error(error.status, str(error), HTTP_STATUS[error.status])
+    except web.HTTPException as error:
+        response = _http_error(request, error)
+    except Exception:  # the last line of defence: the neighbours' requests go on
+        log.exception("request_failed", method=request.method, route=_route(request))
+        response = _error(
+            StatusCode.INTERNAL,
+            "unexpected error; the service's log has the details",
+            HTTP_STATUS[StatusCode.INTERNAL],
+        )
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    seconds = time.perf_counter() - start
+    status = str(response.status)
+    HTTP_SECONDS.labels(request.method, _route(request), status).observe(seconds)
+    log.debug(
+        "answered",
+        method=request.method,
+        route=_route(request),
+        status=response.status,
+        took_ms=round(1000 * seconds, 1),
+    )
+    return response
+
+
+@web.middleware
+async def reject_dns_rebinding(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Keeps out websites that had their own name resolve to this machine (DNS rebinding): to a
+    browser their pages are then of the same origin as this server.
+    """
+    try:
+        name = urlsplit(f"//{request.host}").hostname or ""
+    except ValueError:  # a bracket too many
+        name = ""
+    if not is_loopback(name):
+        raise Forbidden(
+            f"Host {request.host[:200]!a} does not name this server, which serves only its own "
+            "machine: use localhost (a proxy has to send that as Host), or set QUERY_HOST to "
+            "serve others"
+        )
+    return await handler(request)
+
+
+@web.middleware
+async def reject_csrf(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Keeps other sites from searching or deleting through the browser of somebody who may
+    (cross-site request forgery, CSRF).
+
+    Browsers send JSON to another site only if that site agrees (a CORS preflight), and this
+    server never does.
+    """
+    if (
+        request.method == "POST"
+        and "Origin" in request.headers
+        and request.content_type != "application/json"
+    ):
+        raise InvalidRequest("a browser's request needs the header Content-Type: application/json")
+    return await handler(request)
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
+    """aiohttp's own refusals, in the form of all others."""
+    match error.status:
+        case HTTPStatus.NOT_FOUND:
+            message = f"there is nothing at {request.path[:200]}"
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = error.headers.get("Allow", "another method")
+            message = f"{request.path[:200]} takes {allowed}, not {request.method}"
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            message = f"the body is larger than {MAX_BODY_BYTES} bytes; send a smaller image"
+        case _:
+            message = error.reason
+    code = _CODES.get(error.status, StatusCode.INVALID_ARGUMENT)
+    response = _error(code, message, error.status)
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response
+
+
+def _route(request: web.Request) -> str:
+    """The path's pattern: few values for measurements, and no filename in a log."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else "unknown"
+
+
+def _error(code: StatusCode, message: str, status: int) -> web.Response:
+    return json_response({"code": code.name, "message": message}, status)
+
+
+def json_response(fields: object, status: int = HTTPStatus.OK) -> web.Response:
+    """Text as it is, not escaped to ASCII."""
+    return web.json_response(fields, status=status, dumps=_dumps)
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
