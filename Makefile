@@ -31,10 +31,14 @@ lint: $(VENV)/dev ## Ruff and mypy
 bench: $(VENV)/dev ## Measure speed, with plain loops beside it in the same run
 	@python -m tests.bench
 
-proto: $(VENV)/dev ## Regenerate passerby/v1 from proto/
+proto: $(VENV)/dev ## Regenerate passerby/v1 and the HTTP API's openapi.json from proto/
 	@cd proto && python -m grpc_tools.protoc -I . --python_out=.. --pyi_out=.. passerby/v1/*.proto
 	@cd proto && python -m grpc_tools.protoc -I . --grpc_python_out=.. --mypy_grpc_out=quiet:.. \
 		passerby/v1/embedder.proto passerby/v1/search.proto
+	@# -P: proto/passerby is no package to import from.
+	@cd proto && python -m grpc_tools.protoc -I . --include_imports --include_source_info \
+		--descriptor_set_out=/dev/stdout passerby/v1/search.proto \
+		| python -P -m services.query.http.openapi > ../services/query/http/openapi.json
 
 # TAG is the one that the chart asks for. TORCH_CPU is empty where PyTorch's own index cannot be
 # reached: the CPU variant is then as large as the other.

@@ -46,6 +46,8 @@ def test_regenerating_changes_nothing(tmp_path: Path) -> None:
         else:
             shutil.copy(source, tmp_path / part)
     (tmp_path / "passerby" / "v1").mkdir(parents=True)
+    openapi = Path("services", "query", "http", "openapi.json")
+    (tmp_path / openapi).parent.mkdir(parents=True)
     # The environment that runs this test stands in for a new one.
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
 
@@ -60,6 +62,7 @@ def test_regenerating_changes_nothing(tmp_path: Path) -> None:
         path.name: path.read_text() for path in (tmp_path / "passerby" / "v1").glob("*_pb2*")
     }
     assert generated == committed
+    assert (tmp_path / openapi).read_text() == (REPOSITORY / openapi).read_text()
 
 
 def files(*folders: str) -> list[Path]:

@@ -60,28 +60,32 @@ class SearchServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Search(self, request, context):
-        """Best match first; an image is never in the answer twice. NOT_FOUND: no such
-        gallery, or no such filename in it. INVALID_ARGUMENT names the field.
+        """Finds the images that match a caption or an image, or that resemble one of the
+        gallery. Best match first; no image is in the answer twice. NOT_FOUND: the
+        gallery does not exist, or has no image of that filename. INVALID_ARGUMENT
+        names the field.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Delete(self, request, context):
-        """Takes images out of the gallery: vectors first, then names.
+        """Deletes images from the gallery: vectors first, then names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetGallery(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The state of one gallery. NOT_FOUND: no image was ever pushed to it.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListGalleries(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The state of all galleries, sorted by name.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

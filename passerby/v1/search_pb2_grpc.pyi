@@ -5,7 +5,8 @@ The query service: find the images that a caption, an image or a gallery
 image describes.
 
 The same over HTTP with JSON bodies: POST /v1/search, POST /v1/delete,
-GET /v1/galleries, GET /v1/galleries/{gallery}.
+GET /v1/galleries, GET /v1/galleries/{gallery}; GET /v1/openapi.json describes
+it, and is made from the comments of this file.
 """
 
 from collections import abc as _abc
@@ -37,25 +38,33 @@ class SearchStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SearchAsyncStub: ...
     Search: _grpc.UnaryUnaryMultiCallable[_search_pb2.SearchRequest, _search_pb2.SearchResponse]
-    """Best match first; an image is never in the answer twice. NOT_FOUND: no such
-    gallery, or no such filename in it. INVALID_ARGUMENT names the field.
+    """Finds the images that match a caption or an image, or that resemble one of the
+    gallery. Best match first; no image is in the answer twice. NOT_FOUND: the
+    gallery does not exist, or has no image of that filename. INVALID_ARGUMENT
+    names the field.
     """
     Delete: _grpc.UnaryUnaryMultiCallable[_search_pb2.DeleteRequest, _search_pb2.DeleteResponse]
-    """Takes images out of the gallery: vectors first, then names."""
+    """Deletes images from the gallery: vectors first, then names."""
     GetGallery: _grpc.UnaryUnaryMultiCallable[_search_pb2.GetGalleryRequest, _search_pb2.Gallery]
+    """The state of one gallery. NOT_FOUND: no image was ever pushed to it."""
     ListGalleries: _grpc.UnaryUnaryMultiCallable[_search_pb2.ListGalleriesRequest, _search_pb2.ListGalleriesResponse]
+    """The state of all galleries, sorted by name."""
 
 @_typing.type_check_only
 class SearchAsyncStub(SearchStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Search: _aio.UnaryUnaryMultiCallable[_search_pb2.SearchRequest, _search_pb2.SearchResponse]  # type: ignore[assignment]
-    """Best match first; an image is never in the answer twice. NOT_FOUND: no such
-    gallery, or no such filename in it. INVALID_ARGUMENT names the field.
+    """Finds the images that match a caption or an image, or that resemble one of the
+    gallery. Best match first; no image is in the answer twice. NOT_FOUND: the
+    gallery does not exist, or has no image of that filename. INVALID_ARGUMENT
+    names the field.
     """
     Delete: _aio.UnaryUnaryMultiCallable[_search_pb2.DeleteRequest, _search_pb2.DeleteResponse]  # type: ignore[assignment]
-    """Takes images out of the gallery: vectors first, then names."""
+    """Deletes images from the gallery: vectors first, then names."""
     GetGallery: _aio.UnaryUnaryMultiCallable[_search_pb2.GetGalleryRequest, _search_pb2.Gallery]  # type: ignore[assignment]
+    """The state of one gallery. NOT_FOUND: no image was ever pushed to it."""
     ListGalleries: _aio.UnaryUnaryMultiCallable[_search_pb2.ListGalleriesRequest, _search_pb2.ListGalleriesResponse]  # type: ignore[assignment]
+    """The state of all galleries, sorted by name."""
 
 class SearchServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -64,8 +73,10 @@ class SearchServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.SearchRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.SearchResponse, _abc.Awaitable[_search_pb2.SearchResponse]]:
-        """Best match first; an image is never in the answer twice. NOT_FOUND: no such
-        gallery, or no such filename in it. INVALID_ARGUMENT names the field.
+        """Finds the images that match a caption or an image, or that resemble one of the
+        gallery. Best match first; no image is in the answer twice. NOT_FOUND: the
+        gallery does not exist, or has no image of that filename. INVALID_ARGUMENT
+        names the field.
         """
 
     @_abc_1.abstractmethod
@@ -74,20 +85,22 @@ class SearchServicer(metaclass=_abc_1.ABCMeta):
         request: _search_pb2.DeleteRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.DeleteResponse, _abc.Awaitable[_search_pb2.DeleteResponse]]:
-        """Takes images out of the gallery: vectors first, then names."""
+        """Deletes images from the gallery: vectors first, then names."""
 
     @_abc_1.abstractmethod
     def GetGallery(
         self,
         request: _search_pb2.GetGalleryRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_search_pb2.Gallery, _abc.Awaitable[_search_pb2.Gallery]]: ...
+    ) -> _typing.Union[_search_pb2.Gallery, _abc.Awaitable[_search_pb2.Gallery]]:
+        """The state of one gallery. NOT_FOUND: no image was ever pushed to it."""
 
     @_abc_1.abstractmethod
     def ListGalleries(
         self,
         request: _search_pb2.ListGalleriesRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_search_pb2.ListGalleriesResponse, _abc.Awaitable[_search_pb2.ListGalleriesResponse]]: ...
+    ) -> _typing.Union[_search_pb2.ListGalleriesResponse, _abc.Awaitable[_search_pb2.ListGalleriesResponse]]:
+        """The state of all galleries, sorted by name."""
 
 def add_SearchServicer_to_server(servicer: SearchServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -36,7 +36,8 @@ async def stores(redis_server: str, milvus_server: str) -> AsyncIterator[Stores]
 async def test_an_image_pushed_while_it_is_deleted_leaves_no_row_without_a_name(
     stores: Stores, gallery: str
 ) -> None:
-    gone, _, stays = ids = await stores.names.claim(gallery, ["gone", "named only", "stays"])
+    claimed = await stores.names.claim(gallery, ["gone", "named only", "stays"])
+    gone, _, stays = ids = [id_ for id_ in claimed if id_ is not None]
     await stores.vectors.upsert(gallery, "v1", [Row(id_, VECTOR) for id_ in (gone, stays)])
     request = search_pb2.DeleteRequest(gallery=gallery, filenames=["gone", "named only"])
     assert (await delete(request, stores)).deleted == 1  # what was there when it was called

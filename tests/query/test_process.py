@@ -1,5 +1,6 @@
 """The query service as a process: starts without what it needs, says so, goes on, drains."""
 
+import contextlib
 import json
 import os
 import signal
@@ -13,12 +14,18 @@ import grpc
 from passerby.channel import CHANNEL_OPTIONS
 from passerby.v1 import search_pb2, search_pb2_grpc
 from tests.support.processes import REPOSITORY, free_port, health, wait_until
-from tests.support.query import Model, embedder_running, people, process, query_running
-from tests.support.query import QueryService as Service
+from tests.support.query import (
+    Model,
+    QueryService,
+    embedder_running,
+    people,
+    process,
+    query_running,
+)
 from tests.support.stores import milvus_running, redis_running
 
 
-def answer_of(service: Service, request: search_pb2.SearchRequest) -> str:
+def answer_of(service: QueryService, request: search_pb2.SearchRequest) -> str:
     """The first filename, or the error's code and text."""
     with service.stub() as stub:
         try:
@@ -66,14 +73,16 @@ def test_each_dependency_may_come_late_and_is_named_while_it_is_away(
             assert "Redis" in body["message"]
 
 
-def test_a_rolling_restart_of_two_replicas_is_not_noticed(service: Service, gallery: str) -> None:
+def test_a_rolling_restart_of_two_replicas_is_not_noticed(
+    service: QueryService, gallery: str
+) -> None:
     service.fill(gallery, people(3))
     ports = free_port(), free_port()
     failures: list[grpc.RpcError] = []
     searches = [0]
     stop = threading.Event()
 
-    def replica(port: int):
+    def replica(port: int) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
         ports = {"QUERY_PORT": str(port), "QUERY_HTTP_PORT": str(free_port())}
         return process("query", **service.environment, **ports)
 
@@ -115,7 +124,7 @@ def test_a_rolling_restart_of_two_replicas_is_not_noticed(service: Service, gall
     assert failures == []
 
 
-def test_searches_in_hand_are_finished_after_sigterm(service: Service, gallery: str) -> None:
+def test_searches_in_hand_are_finished_after_sigterm(service: QueryService, gallery: str) -> None:
     service.fill(gallery, people(2))
     ports = {"QUERY_PORT": str(free_port()), "QUERY_HTTP_PORT": str(free_port())}
     address = f"127.0.0.1:{ports['QUERY_PORT']}"

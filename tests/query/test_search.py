@@ -1,7 +1,8 @@
 """Searches, deletions and galleries over gRPC, on real vectors, names and an untrained network."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import numpy as np
@@ -12,21 +13,20 @@ from redis import Redis
 
 from passerby.contract import DEAD_LETTER_COUNTS
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc, search_pb2, search_pb2_grpc
-from tests.support.query import QueryService as Service
-from tests.support.query import people
+from tests.support.query import QueryService, people
 
 Request = search_pb2.SearchRequest
 A_TIME_US = 1_700_000_000_000_000
 
 
 @pytest.fixture
-def stub(service: Service) -> Iterator[search_pb2_grpc.SearchStub]:
+def stub(service: QueryService) -> Iterator[search_pb2_grpc.SearchStub]:
     with service.stub() as stub:
         yield stub
 
 
 @pytest.fixture
-def redis(service: Service) -> Iterator[Redis]:
+def redis(service: QueryService) -> Iterator[Redis]:
     with Redis.from_url(service.environment["REDIS_URL"]) as redis:
         yield redis
 
@@ -35,13 +35,15 @@ def names(response: search_pb2.SearchResponse) -> list[str]:
     return [hit.filename for hit in response.hits]
 
 
-def refusal(call, request, match: str, code: grpc.StatusCode) -> None:
+def refusal(
+    call: Callable[[Any], object], request: object, match: str, code: grpc.StatusCode
+) -> None:
     with pytest.raises(grpc.RpcError, match=match) as refused:
         call(request)
     assert refused.value.code() == code
 
 
-def embedded(service: Service, caption: str) -> np.ndarray:
+def embedded(service: QueryService, caption: str) -> np.ndarray:
     with grpc.insecure_channel(service.environment["EMBEDDER_ADDRESS"]) as channel:
         stub = embedder_pb2_grpc.EmbedderStub(channel)
         answer = stub.EmbedCaptions(embedder_pb2.EmbedCaptionsRequest(captions=[caption]))
@@ -49,7 +51,7 @@ def embedded(service: Service, caption: str) -> np.ndarray:
 
 
 def test_a_caption_finds_the_most_similar_image_first(
-    service: Service, stub: search_pb2_grpc.SearchStub, gallery: str
+    service: QueryService, stub: search_pb2_grpc.SearchStub, gallery: str
 ) -> None:
     wanted = embedded(service, "a woman in a purple dress")
     service.fill(
@@ -77,7 +79,7 @@ def test_a_caption_finds_the_most_similar_image_first(
 
 
 def test_an_image_is_searched_by_its_content(
-    stub: search_pb2_grpc.SearchStub, service: Service, gallery: str
+    stub: search_pb2_grpc.SearchStub, service: QueryService, gallery: str
 ) -> None:
     service.fill(gallery, people(2))
     file = io.BytesIO()
@@ -93,7 +95,7 @@ def test_an_image_is_searched_by_its_content(
 
 
 def test_more_like_this_leaves_the_image_itself_out_on_every_page(
-    stub: search_pb2_grpc.SearchStub, service: Service, gallery: str
+    stub: search_pb2_grpc.SearchStub, service: QueryService, gallery: str
 ) -> None:
     service.fill(gallery, people(9))
     pages = [
@@ -105,7 +107,7 @@ def test_more_like_this_leaves_the_image_itself_out_on_every_page(
 
 
 def test_a_caption_of_unknown_words_is_refused_with_the_reason(
-    stub: search_pb2_grpc.SearchStub, service: Service, gallery: str
+    stub: search_pb2_grpc.SearchStub, service: QueryService, gallery: str
 ) -> None:
     service.fill(gallery, people(1))
     for caption in ("zzyzx qwrtpsdf", "一个穿紫色长裙的女人", "\x00\x1b[31m"):
@@ -118,7 +120,7 @@ def test_a_caption_of_unknown_words_is_refused_with_the_reason(
 
 
 def test_every_condition_of_a_filter_holds(
-    stub: search_pb2_grpc.SearchStub, service: Service, gallery: str
+    stub: search_pb2_grpc.SearchStub, service: QueryService, gallery: str
 ) -> None:
     late = A_TIME_US + 1_000_000
     hostile = 'a"] or id > 0 or camera in ["\'\\\n\0'
@@ -126,7 +128,7 @@ def test_every_condition_of_a_filter_holds(
     service.fill(gallery, people(1, "late-"), camera="yard", captured_at_us=late)
     service.fill(gallery, people(1, "timeless-"), camera=hostile[:-1], tags={'k"] e': "v"})
 
-    def found(**conditions: object) -> set[str]:
+    def found(**conditions: Any) -> set[str]:
         filter_ = search_pb2.Filter(**conditions)
         answer = stub.Search(Request(gallery=gallery, caption="a man", filter=filter_))
         return {name.split("-")[0] for name in names(answer)}
@@ -150,7 +152,7 @@ def test_every_condition_of_a_filter_holds(
 
 
 def test_unknown_galleries_and_filenames_are_not_found(
-    stub: search_pb2_grpc.SearchStub, service: Service, gallery: str
+    stub: search_pb2_grpc.SearchStub, service: QueryService, gallery: str
 ) -> None:
     missing = grpc.StatusCode.NOT_FOUND
     refusal(stub.Search, Request(gallery=gallery, caption="a man"), "passerby push", missing)
@@ -162,7 +164,7 @@ def test_unknown_galleries_and_filenames_are_not_found(
 
 
 def test_an_image_without_a_name_is_left_out_and_the_page_filled(
-    stub: search_pb2_grpc.SearchStub, service: Service, gallery: str
+    stub: search_pb2_grpc.SearchStub, service: QueryService, gallery: str
 ) -> None:
     rows = people(12)
     nameless = {name: rows[name] for name in ("1.jpg", "2.jpg", "4.jpg")}
@@ -173,7 +175,7 @@ def test_an_image_without_a_name_is_left_out_and_the_page_filled(
 
 
 def test_a_gallery_of_a_model_that_is_not_served_says_what_to_do(
-    stub: search_pb2_grpc.SearchStub, other_model: Service, gallery: str
+    stub: search_pb2_grpc.SearchStub, other_model: QueryService, gallery: str
 ) -> None:
     other_model.fill(gallery, people(2))
     refusal(
@@ -187,7 +189,7 @@ def test_a_gallery_of_a_model_that_is_not_served_says_what_to_do(
 
 
 def test_deleting_by_name_counts_the_images_that_were_there(
-    stub: search_pb2_grpc.SearchStub, service: Service, gallery: str
+    stub: search_pb2_grpc.SearchStub, service: QueryService, gallery: str
 ) -> None:
     service.fill(gallery, people(3), images={"0.jpg": b"\xff\xd8\xff"})
     path = f"/v1/images/{gallery}/0.jpg"
@@ -204,7 +206,7 @@ def test_deleting_by_name_counts_the_images_that_were_there(
 
 
 def test_deleting_by_filter_leaves_the_others(
-    stub: search_pb2_grpc.SearchStub, service: Service, gallery: str
+    stub: search_pb2_grpc.SearchStub, service: QueryService, gallery: str
 ) -> None:
     service.fill(gallery, people(30, "gate-"), camera="gate")
     service.fill(gallery, people(2, "yard-"), camera="yard")
@@ -232,7 +234,7 @@ def test_a_deletion_that_does_not_say_of_what_is_refused(
 
 
 def test_galleries_are_listed_with_their_counts(
-    stub: search_pb2_grpc.SearchStub, service: Service, redis: Redis, gallery: str
+    stub: search_pb2_grpc.SearchStub, service: QueryService, redis: Redis, gallery: str
 ) -> None:
     refused_only = f"{gallery[:50]}-refused"
     service.fill(gallery, people(3))

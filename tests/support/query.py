@@ -24,6 +24,7 @@ from services.gallery.images import Images
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect
 from services.gallery.vectors import Row, Vectors
+from tests.support import openapi
 from tests.support.models import DIMENSION
 from tests.support.processes import REPOSITORY, Service, free_port
 
@@ -83,12 +84,15 @@ class QueryService:
 
     @staticmethod
     def send(request: urllib.request.Request) -> tuple[int, bytes, Message]:
+        """The answer, which has to be one that the OpenAPI document promises."""
         try:
             with urllib.request.urlopen(request) as response:
-                return response.status, response.read(), response.headers
+                answer = response.status, response.read(), response.headers
         except urllib.error.HTTPError as error:
             with error:
-                return error.code, error.read(), error.headers
+                answer = error.code, error.read(), error.headers
+        openapi.check(request.get_method(), request.selector, *answer)
+        return answer
 
     def fill(
         self,

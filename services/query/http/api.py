@@ -1,6 +1,7 @@
 """The Search service as JSON under /v1/: bodies are protobuf's messages in their JSON mapping."""
 
 import asyncio
+from pathlib import Path
 from typing import TypeVar
 
 from aiohttp import web
@@ -9,14 +10,16 @@ from google.protobuf.message import Message
 
 from passerby.v1 import search_pb2
 from services.query import galleries
-from services.runtime.embedder_client import EmbedderClient
 from services.query.http.guards import json_response
 from services.query.search import search
 from services.query.stores import Stores
+from services.runtime.embedder_client import EmbedderClient
 from services.runtime.errors import InvalidRequest
 
 M = TypeVar("M", bound=Message)
 
+# Made by `make proto`.
+OPENAPI = Path(__file__).with_name("openapi.json")
 # A body beyond this would hold up other requests while it is parsed.
 _SMALL_BODY_BYTES = 64 * 1024
 
@@ -33,6 +36,7 @@ class Api:
             web.post("/v1/delete", self._delete),
             web.get("/v1/galleries", self._list_galleries),
             web.get("/v1/galleries/{gallery}", self._get_gallery),
+            web.get("/v1/openapi.json", _openapi),
         ]
 
     async def _search(self, request: web.Request) -> web.Response:
@@ -49,6 +53,10 @@ class Api:
     async def _get_gallery(self, request: web.Request) -> web.Response:
         message = search_pb2.GetGalleryRequest(gallery=request.match_info["gallery"])
         return _answer(await galleries.get_gallery(message, self._stores, self._timeout_s))
+
+
+async def _openapi(request: web.Request) -> web.StreamResponse:  # noqa: ARG001 - aiohttp's signature
+    return web.FileResponse(OPENAPI, headers={"Cache-Control": "no-cache"})
 
 
 async def _body(request: web.Request, message: M) -> M:

@@ -2,12 +2,12 @@
 
 from aiohttp import web
 
-from services.runtime.embedder_client import EmbedderClient
 from services.query.http.api import Api
 from services.query.http.guards import MAX_BODY_BYTES, guards
 from services.query.http.page import Page
 from services.query.http.probes import Probes
 from services.query.stores import Stores
+from services.runtime.embedder_client import EmbedderClient
 from services.runtime.health import Health
 
 

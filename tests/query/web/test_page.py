@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Dialog, Locator, Page, expect, sync_playwright
 from redis import Redis
 
 from passerby.contract import DEAD_LETTER_COUNTS
-from tests.support.query import QueryService as Service
-from tests.support.query import people
+from tests.support.query import QueryService, people
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -31,7 +30,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, service: Service) -> Iterator[Page]:
+def page(browser: Browser, service: QueryService) -> Iterator[Page]:
     page = browser.new_page(base_url=service.http)
     page.set_default_timeout(20_000)
     errors: list[str] = []
@@ -47,7 +46,7 @@ def jpeg() -> bytes:
     return file.getvalue()
 
 
-def filled(service: Service, gallery: str, count: int = 5) -> list[str]:
+def filled(service: QueryService, gallery: str, count: int = 5) -> list[str]:
     rows = people(count)
     service.fill(gallery, rows, images=dict.fromkeys(rows, jpeg()), camera="gate")
     return list(rows)
@@ -67,7 +66,7 @@ def search(page: Page, caption: str = "a man in a red jacket") -> None:
 
 
 def test_the_keyboard_is_enough_to_search_walk_open_and_close(
-    page: Page, service: Service, gallery: str
+    page: Page, service: QueryService, gallery: str
 ) -> None:
     filled(service, gallery)
     page.goto(f"/?gallery={gallery}")
@@ -94,7 +93,7 @@ def test_the_keyboard_is_enough_to_search_walk_open_and_close(
     expect(results(page).nth(2).get_by_role("button").first).to_be_focused()
 
 
-def test_more_like_this_and_the_way_back(page: Page, service: Service, gallery: str) -> None:
+def test_more_like_this_and_the_way_back(page: Page, service: QueryService, gallery: str) -> None:
     filled(service, gallery)
     page.goto(f"/?gallery={gallery}&q=a+man")
     expect(results(page)).to_have_count(5)
@@ -108,7 +107,7 @@ def test_more_like_this_and_the_way_back(page: Page, service: Service, gallery: 
     expect(page.get_by_role("searchbox")).to_have_value("a man")
 
 
-def test_more_pages_add_everybody_once(page: Page, service: Service, gallery: str) -> None:
+def test_more_pages_add_everybody_once(page: Page, service: QueryService, gallery: str) -> None:
     names = filled(service, gallery, 30)
     page.goto(f"/?gallery={gallery}&q=a+man")
     more = page.get_by_role("button", name="Show more")
@@ -123,7 +122,7 @@ def test_more_pages_add_everybody_once(page: Page, service: Service, gallery: st
     expect(results(page)).to_have_count(24)
 
 
-def test_a_photo_is_searched(page: Page, service: Service, gallery: str) -> None:
+def test_a_photo_is_searched(page: Page, service: QueryService, gallery: str) -> None:
     filled(service, gallery)
     page.goto(f"/?gallery={gallery}")
     page.locator("#file").set_input_files(
@@ -134,7 +133,7 @@ def test_a_photo_is_searched(page: Page, service: Service, gallery: str) -> None
 
 
 def test_switching_the_gallery_asks_the_same_of_another(
-    page: Page, service: Service, gallery: str
+    page: Page, service: QueryService, gallery: str
 ) -> None:
     other = f"{gallery[:60]}-o"
     filled(service, gallery)
@@ -146,7 +145,7 @@ def test_switching_the_gallery_asks_the_same_of_another(
     expect(page).to_have_url(re.compile(f"gallery={other}"))
 
 
-def test_an_example_is_searched_by_a_click(page: Page, service: Service, gallery: str) -> None:
+def test_an_example_is_searched_by_a_click(page: Page, service: QueryService, gallery: str) -> None:
     filled(service, gallery)
     page.goto(f"/?gallery={gallery}")
     examples = page.get_by_role("group", name="Examples").get_by_role("button")
@@ -156,12 +155,19 @@ def test_an_example_is_searched_by_a_click(page: Page, service: Service, gallery
     expect(page.locator("#notice")).to_contain_text("does not know: and, blue, jeans")
 
 
-def test_a_hostile_filename_is_shown_as_text(page: Page, service: Service, gallery: str) -> None:
+def test_a_hostile_filename_is_shown_as_text(
+    page: Page, service: QueryService, gallery: str
+) -> None:
     names = ["<img src=x onerror=alert(1)>", "../../etc/passwd", "a\nb'\"&amp;#?.jpg"]
     rows = dict(zip(names, people(3).values(), strict=True))
     service.fill(gallery, rows, images=dict.fromkeys(names, jpeg()))
     alerts: list[str] = []
-    page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+
+    def dismiss(dialog: Dialog) -> None:
+        alerts.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", dismiss)
     page.goto(f"/?gallery={gallery}&q=a+man")
     expect(results(page)).to_have_count(3)
     assert sorted(results(page).locator(".name").all_text_contents()) == sorted(names)
@@ -172,14 +178,16 @@ def test_a_hostile_filename_is_shown_as_text(page: Page, service: Service, galle
     assert alerts == []
 
 
-def test_an_image_that_is_not_kept_is_said_so(page: Page, service: Service, gallery: str) -> None:
+def test_an_image_that_is_not_kept_is_said_so(
+    page: Page, service: QueryService, gallery: str
+) -> None:
     service.fill(gallery, people(1))
     page.goto(f"/?gallery={gallery}&q=a+man")
     expect(results(page).locator(".missing")).to_have_count(1)
 
 
 def test_an_empty_gallery_says_how_to_fill_it_and_fills(
-    page: Page, service: Service, gallery: str
+    page: Page, service: QueryService, gallery: str
 ) -> None:
     page.goto(f"/?gallery={gallery}")
     expect(message(page)).to_contain_text(f"passerby push FOLDER --gallery {gallery}")
@@ -194,7 +202,7 @@ def test_an_empty_gallery_says_how_to_fill_it_and_fills(
 
 
 def test_a_gallery_that_was_refused_says_where_to_look(
-    page: Page, service: Service, gallery: str
+    page: Page, service: QueryService, gallery: str
 ) -> None:
     with Redis.from_url(service.environment["REDIS_URL"]) as redis:
         redis.hset(DEAD_LETTER_COUNTS, gallery, 3)
@@ -202,7 +210,9 @@ def test_a_gallery_that_was_refused_says_where_to_look(
     expect(message(page)).to_contain_text(f"passerby dead-letters --gallery {gallery}")
 
 
-def test_no_results_offers_to_widen_the_filter(page: Page, service: Service, gallery: str) -> None:
+def test_no_results_offers_to_widen_the_filter(
+    page: Page, service: QueryService, gallery: str
+) -> None:
     filled(service, gallery)
     page.goto(f"/?gallery={gallery}&q=a+man&camera=nowhere")
     expect(message(page)).to_contain_text("Nobody at this camera and time")
@@ -211,7 +221,7 @@ def test_no_results_offers_to_widen_the_filter(page: Page, service: Service, gal
 
 
 def test_an_address_with_what_no_field_takes_is_searched_without_it(
-    page: Page, service: Service, gallery: str
+    page: Page, service: QueryService, gallery: str
 ) -> None:
     filled(service, gallery)
     page.goto(f"/?gallery={gallery}&q=a+man&n=1000000000&from=yesterday&camera=nowhere,")
@@ -221,7 +231,7 @@ def test_an_address_with_what_no_field_takes_is_searched_without_it(
 
 
 def test_a_caption_that_says_nothing_is_explained(
-    page: Page, service: Service, gallery: str
+    page: Page, service: QueryService, gallery: str
 ) -> None:
     filled(service, gallery)
     page.goto(f"/?gallery={gallery}&q=zzyzx")
@@ -229,7 +239,7 @@ def test_a_caption_that_says_nothing_is_explained(
 
 
 def test_an_unreachable_service_says_what_to_do_and_is_tried_again(
-    page: Page, service: Service, gallery: str
+    page: Page, service: QueryService, gallery: str
 ) -> None:
     filled(service, gallery)
     page.goto(f"/?gallery={gallery}")
@@ -243,7 +253,7 @@ def test_an_unreachable_service_says_what_to_do_and_is_tried_again(
 
 
 def test_more_that_could_not_be_had_is_tried_again(
-    page: Page, service: Service, gallery: str
+    page: Page, service: QueryService, gallery: str
 ) -> None:
     filled(service, gallery, 15)
     page.goto(f"/?gallery={gallery}&q=a+man")
@@ -258,7 +268,7 @@ def test_more_that_could_not_be_had_is_tried_again(
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(
-    page: Page, service: Service, gallery: str
+    page: Page, service: QueryService, gallery: str
 ) -> None:
     filled(service, gallery)
     page.set_viewport_size({"width": 360, "height": 740})

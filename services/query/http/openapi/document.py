@@ -1,0 +1,155 @@
+"""The OpenAPI 3.1 document: proto/'s RPCs under their HTTP paths, kept images, and the probes."""
+
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc import StatusCode
+
+from passerby.contract import GALLERY_NAME, GALLERY_RULE
+from services.query.http.openapi.responses import TOO_LARGE, components, errors, json_answer
+from services.query.http.openapi.rules import EXAMPLES, FILENAME, RULES
+from services.query.http.openapi.schemas import Schema, comments, reference, schemas
+
+_DESCRIPTION = (
+    "Finds images of people by a caption, by an image, or by an image of the gallery. Bodies are "
+    "the messages of `passerby.v1` in protobuf's JSON mapping: fields are named in lowerCamelCase "
+    "(requests may use the names of the .proto files too), 64-bit integers are strings, bytes "
+    "are base64. The same service is on gRPC."
+)
+# Errors of any request to the stores, of those that name something, of those that need a vector.
+_ANY = (StatusCode.PERMISSION_DENIED, StatusCode.INTERNAL, StatusCode.UNAVAILABLE)
+_NAMING = (StatusCode.INVALID_ARGUMENT, StatusCode.NOT_FOUND, *_ANY)
+_EMBEDDING = (StatusCode.FAILED_PRECONDITION, StatusCode.RESOURCE_EXHAUSTED, *_NAMING)
+# RPC -> path and errors; those with examples have a body and are posted.
+_RPCS = {
+    "Search": ("/v1/search", _EMBEDDING),
+    "Delete": ("/v1/delete", _NAMING),
+    "ListGalleries": ("/v1/galleries", _ANY),
+    "GetGallery": ("/v1/galleries/{gallery}", _NAMING),
+}
+
+
+def document(files: FileDescriptorSet) -> dict[str, Any]:
+    """files: search.proto with its imports and comments."""
+    pool = DescriptorPool()
+    for file in files.file:
+        pool.Add(file)
+    methods = pool.FindServiceByName("passerby.v1.Search").methods_by_name
+    descriptions = comments(files)
+    messages = schemas(
+        [methods[rpc].input_type for rpc in EXAMPLES],
+        [method.output_type for method in methods.values()],
+        descriptions,
+        RULES,
+    )
+    paths = {
+        path: {
+            "post" if rpc in EXAMPLES else "get": _operation(
+                methods[rpc], descriptions[methods[rpc].full_name], path, codes
+            )
+        }
+        for rpc, (path, codes) in _RPCS.items()
+    }
+    shared = components()
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Passerby", "version": "v1", "description": _DESCRIPTION},
+        "paths": {**paths, **_image(), **_probes()},
+        "components": {**shared, "schemas": {**messages, **shared["schemas"]}},
+    }
+
+
+def _operation(
+    method: MethodDescriptor, description: str, path: str, codes: tuple[StatusCode, ...]
+) -> Schema:
+    operation: Schema = {
+        "operationId": method.name,
+        "summary": description.partition(". ")[0].removesuffix("."),
+        "description": description,
+        "responses": {
+            "200": json_answer("The answer.", reference(method.output_type)),
+            **errors(*codes),
+        },
+    }
+    if "{gallery}" in path:
+        operation["parameters"] = [_gallery()]
+    if method.name in EXAMPLES:
+        examples = {
+            name: {"value": json_format.MessageToDict(request)}
+            for name, request in EXAMPLES[method.name].items()
+        }
+        body = {"schema": reference(method.input_type), "examples": examples}
+        operation["requestBody"] = {"required": True, "content": {"application/json": body}}
+        operation["responses"] |= TOO_LARGE
+    return operation
+
+
+def _image() -> Schema:
+    filename = _parameter(
+        "filename", "Percent-encoded; its slashes may stand as they are.", FILENAME
+    )
+    headers = {"ETag": {"schema": {"type": "string"}}}
+    operation = {
+        "operationId": "GetImage",
+        "summary": "A kept image, as it was pushed",
+        "description": "NOT_FOUND also where the operator keeps no images.",
+        "parameters": [
+            _gallery(),
+            filename,
+            {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},
+        ],
+        "responses": {
+            "200": {
+                "description": "The bytes; application/octet-stream if no browser may show them.",
+                "headers": headers,
+                "content": {"image/*": {}, "application/octet-stream": {}},
+            },
+            "304": {"description": "Unchanged since this ETag.", "headers": headers},
+            **errors(*_NAMING),
+        },
+    }
+    return {"/v1/images/{gallery}/{filename}": {"get": operation}}
+
+
+def _probes() -> Schema:
+    forbidden = errors(StatusCode.PERMISSION_DENIED)
+    live = _object(live={"const": True})
+    problems = {"type": "object", "additionalProperties": {"type": "string"}}
+    ready = _object(ready={"type": "boolean"}, problems=problems)
+    return {
+        "/healthz": {
+            "get": {
+                "operationId": "Live",
+                "summary": "Whether the process answers",
+                "responses": {"200": json_answer("It does.", live), **forbidden},
+            }
+        },
+        "/readyz": {
+            "get": {
+                "operationId": "Ready",
+                "summary": "Whether searches can be answered",
+                "responses": {
+                    "200": json_answer("They can.", ready),
+                    "503": json_answer("They cannot: what is missing, and why.", ready),
+                    **forbidden,
+                },
+            }
+        },
+    }
+
+
+def _object(**properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _gallery() -> Schema:
+    return _parameter("gallery", f"{GALLERY_RULE}.", {"pattern": f"^{GALLERY_NAME.pattern}$"})
+
+
+def _parameter(name: str, description: str, rule: Schema) -> Schema:
+    schema = {"type": "string", **rule}
+    described = {"name": name, "in": "path", "required": True, "description": description}
+    return {**described, "schema": schema}

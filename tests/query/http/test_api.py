@@ -1,0 +1,110 @@
+"""The Search service as JSON: what goes in and out, and wrong bodies refused with the reason."""
+
+import base64
+import io
+import json
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from PIL import Image
+
+from tests.support.query import QueryService, people
+
+
+def test_a_search_takes_and_gives_json(service: QueryService, gallery: str) -> None:
+    service.fill(gallery, people(3), captured_at_us=1_700_000_000_000_000, tags={"floor": "1"})
+    body = {"gallery": gallery, "filename": "0.jpg", "topK": 1, "filter": {"tags": {"floor": "1"}}}
+    status, answer = service.post("/v1/search", body)
+    assert status == 200
+    (hit,) = answer["hits"]
+    assert hit["filename"] == "1.jpg"
+    assert hit["capturedAt"] == "2023-11-14T22:13:20Z"
+    assert answer["model"] == service.version
+    # The names of the contract are accepted as well; JSON's are what comes back.
+    body = {"gallery": gallery, "filename": "0.jpg", "top_k": 2}
+    assert len(service.post("/v1/search", body)[1]["hits"]) == 2
+    body = {"gallery": gallery, "filename": "0.jpg", "offset": 10}
+    assert service.post("/v1/search", body)[1]["hits"] == []
+
+
+def test_an_image_is_sent_in_base64(service: QueryService, gallery: str) -> None:
+    service.fill(gallery, people(1))
+    file = io.BytesIO()
+    Image.new("RGB", (32, 64), "red").save(file, "PNG")
+    body = {"gallery": gallery, "image": base64.b64encode(file.getvalue()).decode()}
+    assert service.post("/v1/search", body)[0] == 200
+
+
+def test_galleries_are_listed_and_deleted_from(service: QueryService, gallery: str) -> None:
+    service.fill(gallery, people(2))
+    status, body, _ = service.get("/v1/galleries")
+    assert status == 200
+    listed = {state["gallery"]: state for state in json.loads(body)["galleries"]}
+    assert listed[gallery]["count"] == "2"
+    assert service.post("/v1/delete", {"gallery": gallery, "filenames": ["0.jpg"]}) == (
+        200,
+        {"deleted": "1"},
+    )
+    assert json.loads(service.get(f"/v1/galleries/{gallery}")[1])["count"] == "1"
+
+
+def test_a_gallery_whose_model_is_not_served_is_a_conflict(
+    service: QueryService, other_model: QueryService, gallery: str
+) -> None:
+    other_model.fill(gallery, people(1))
+    status, answer = service.post("/v1/search", {"gallery": gallery, "caption": "a man"})
+    assert (status, answer["code"]) == (409, "FAILED_PRECONDITION")
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"", "JSON"),
+        (b"{", "JSON"),
+        (b"\xff\xfe", "JSON"),
+        (b"[1]", "JSON"),
+        (b"[" * 100_000, "JSON"),
+        ({"caption": "a man", "top": 1}, '"top"'),
+        ({"caption": "a man", "topK": "many"}, "topK"),
+        ({"caption": "a man", "filename": "x"}, "oneof"),
+        ({"caption": "a man", "topK": 0}, "top_k: 0"),
+        ({"caption": "a man", "filter": {"capturedFrom": "yesterday"}}, "capturedFrom"),
+        ({"caption": "a man", "gallery": "No Gallery"}, "gallery"),
+        ({"image": "%%%"}, "image"),
+        ({}, "caption"),
+    ],
+    ids=repr,
+)
+def test_a_wrong_body_is_rejected_with_the_reason(
+    service: QueryService, body: object, says: str
+) -> None:
+    status, answer = service.post("/v1/search", body)
+    assert (status, answer["code"]) == (400, "INVALID_ARGUMENT")
+    assert says in answer["message"]
+
+
+def test_a_large_body_is_parsed_beside_other_requests(service: QueryService, gallery: str) -> None:
+    service.fill(gallery, people(1))
+    body = {"gallery": gallery, "filename": "0.jpg", "filter": {"cameras": ["x" * 7] * 500_000}}
+    with ThreadPoolExecutor() as pool:
+        large = pool.submit(service.post, "/v1/search", body)
+        longest, began = 0.0, time.monotonic()
+        while not large.done():
+            start = time.monotonic()
+            assert service.get("/healthz")[0] == 200
+            longest = max(longest, time.monotonic() - start)
+        took = time.monotonic() - began
+    status, answer = large.result()
+    assert (status, answer["code"]) == (400, "INVALID_ARGUMENT")
+    assert "500000 cameras" in answer["message"]
+    assert longest < took / 2, "one request waited for the other"
+    assert "JSON" in service.post("/v1/search", b"[" * 100_000)[1]["message"]
+
+
+def test_half_a_request_delays_no_other(service: QueryService) -> None:
+    host, port = service.http.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as slow:
+        slow.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
+        assert service.get("/healthz")[0] == 200
