@@ -1,4 +1,4 @@
-"""What can be asked of a gallery beside a search: its state, its images, their deletion."""
+"""What a gallery offers besides searches: its state, its kept images, their deletion."""
 
 import asyncio
 from collections.abc import Sequence
@@ -15,23 +15,23 @@ from services.runtime.errors import InvalidRequest, NotFound
 
 log = structlog.get_logger()
 
-# Images that are deleted in one go, each go being finished whatever becomes of the caller.
+# Images that are deleted at once. Each such page is finished even if the caller has left.
 _PAGE = 1000
-# Galleries that are looked at side by side.
-_AT_ONCE = 8
+# Galleries whose state is read concurrently.
+_CONCURRENT = 8
 
 
 async def delete(request: search_pb2.DeleteRequest, stores: Stores) -> search_pb2.DeleteResponse:
-    """Takes images out of the gallery; raises a ServiceError.
+    """Deletes images from the gallery; raises a ServiceError.
 
-    One that fails half-way has deleted some and may be repeated.
+    Idempotent: a deletion that fails half-way has deleted some images and may be repeated.
     """
     gallery = gallery_name(request.gallery)
     if bool(request.filenames) == request.HasField("filter"):
-        raise InvalidRequest("set one of filenames and filter: which images to delete")
+        raise InvalidRequest("set either filenames or filter: which images to delete")
     if len(request.filenames) > MAX_FILENAMES:
         raise InvalidRequest(
-            f"filenames: {len(request.filenames)} are more than {MAX_FILENAMES}; split them"
+            f"filenames: {len(request.filenames)} are more than {MAX_FILENAMES}; split the request"
         )
     for filename in request.filenames:
         check_filename("filenames", filename)
@@ -54,8 +54,8 @@ async def delete(request: search_pb2.DeleteRequest, stores: Stores) -> search_pb
 async def _delete_all(stores: Stores, gallery: str, ids: Sequence[int]) -> int:
     deleted = 0
     for start in range(0, len(ids), _PAGE):
-        # A caller who leaves in between would leave names and images behind that no filter
-        # finds any more.
+        # Without the shield a caller who leaves in between would leave names and images behind
+        # that no filter finds any more.
         deleted += await asyncio.shield(_delete_page(stores, gallery, ids[start : start + _PAGE]))
     return deleted
 
@@ -74,29 +74,29 @@ async def _delete_page(stores: Stores, gallery: str, ids: Sequence[int]) -> int:
 async def get_gallery(
     request: search_pb2.GetGalleryRequest, stores: Stores, timeout_s: float
 ) -> search_pb2.Gallery:
-    """The state of one gallery; one whose images were all refused has a count of 0."""
+    """The state of one gallery; its count is 0 if all of its images were rejected."""
     gallery = gallery_name(request.gallery)
     deadline = asyncio.get_running_loop().time() + timeout_s
-    pending, refused = await _queue(stores, deadline)
-    return await _gallery(stores, gallery, pending, refused.get(gallery, 0), deadline)
+    pending, rejected = await _queue(stores, deadline)
+    return await _gallery(stores, gallery, pending, rejected.get(gallery, 0), deadline)
 
 
 async def list_galleries(stores: Stores, timeout_s: float) -> search_pb2.ListGalleriesResponse:
-    """All galleries by name, those of which every image was refused among them."""
+    """All galleries, sorted by name; also those whose images were all rejected."""
     deadline = asyncio.get_running_loop().time() + timeout_s
-    pending, refused = await _queue(stores, deadline)
+    pending, rejected = await _queue(stores, deadline)
     async with within(deadline, "Milvus"):
-        names = sorted({*await stores.vectors.galleries(), *refused})
-    slots = asyncio.Semaphore(_AT_ONCE)
+        names = sorted({*await stores.vectors.galleries(), *rejected})
+    slots = asyncio.Semaphore(_CONCURRENT)
 
-    async def look(name: str) -> search_pb2.Gallery | None:
+    async def state_of(name: str) -> search_pb2.Gallery | None:
         async with slots:
             try:
-                return await _gallery(stores, name, pending, refused.get(name, 0), deadline)
+                return await _gallery(stores, name, pending, rejected.get(name, 0), deadline)
             except NotFound:  # dropped since it was listed
                 return None
 
-    found = await asyncio.gather(*(look(name) for name in names))
+    found = await asyncio.gather(*(state_of(name) for name in names))
     return search_pb2.ListGalleriesResponse(galleries=[gallery for gallery in found if gallery])
 
 
@@ -115,18 +115,18 @@ async def _gallery(
 
 
 async def _queue(stores: Stores, deadline: float) -> tuple[int, dict[str, int]]:
-    """(unfinished entries, gallery -> refused images and entries)."""
+    """(unfinished entries, gallery -> rejected images and entries)."""
     async with within(deadline, "Redis"):
         with redis_errors():
             pending = await stores.redis.xlen(INGEST_STREAM)
             counts = cast(dict[bytes, bytes], await stores.redis.hgetall(DEAD_LETTER_COUNTS))
-    refused = {name.decode(errors="replace"): int(count) for name, count in counts.items()}
-    # An entry that is no batch belongs to no gallery, or to what it called one.
-    return pending, {name: n for name, n in refused.items() if GALLERY_NAME.fullmatch(name)}
+    rejected = {name.decode(errors="replace"): int(count) for name, count in counts.items()}
+    # An entry that is not an ImageBatch has no gallery, or names something that cannot be one.
+    return pending, {name: n for name, n in rejected.items() if GALLERY_NAME.fullmatch(name)}
 
 
 async def kept_image(stores: Stores, gallery: str, filename: str) -> bytes:
-    """The encoded image as it was pushed; NotFound says whether that is a matter of IMAGES_URI."""
+    """The encoded image as it was pushed; NotFound says so if IMAGES_URI is the reason."""
     gallery_name(gallery)
     check_filename("filename", filename)
     if stores.images is None:

@@ -1,4 +1,4 @@
-"""The Search service over gRPC: each call gets the time that its caller has, and no more."""
+"""The Search service over gRPC: each call has its caller's deadline, or less."""
 
 from collections.abc import Awaitable
 from typing import Any, TypeVar
@@ -16,13 +16,13 @@ T = TypeVar("T")
 
 NAME = search_pb2.DESCRIPTOR.services_by_name["Search"].full_name
 
-# What is left of the caller's time for the answer, so that an outage is an answer that says
-# what is missing and not a bare DEADLINE_EXCEEDED.
+# Share of the caller's time that the answer may take, so that an outage is answered with what is
+# missing and not with a bare DEADLINE_EXCEEDED.
 _SHARE = 0.9
 
 
 class Servicer(search_pb2_grpc.SearchServicer):
-    """timeout_s: time of an answer whose caller sets no deadline, or a later one."""
+    """timeout_s: time for an answer if the caller sets no deadline, or a later one."""
 
     def __init__(self, stores: Stores, embedder: EmbedderClient, timeout_s: float) -> None:
         self._stores = stores
@@ -62,8 +62,8 @@ class Servicer(search_pb2_grpc.SearchServicer):
 
 
 async def _final(answer: Awaitable[T], context: "grpc.aio.ServicerContext[Any, Any]") -> T:
-    """What is away was tried again here, and is away for the other replicas too: the caller's
-    gRPC, which tries again when a replica is gone, shall not."""
+    """Tells the caller's gRPC not to retry an Unavailable: what is unavailable was retried here
+    already, and is unavailable to the other replicas too."""
     try:
         return await answer
     except Unavailable:

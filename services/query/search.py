@@ -1,7 +1,11 @@
 """A search: caption, image or filename -> vector -> ids -> filenames -> hits."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import structlog
@@ -14,14 +18,29 @@ from services.gallery.filters import all_but, both
 from services.gallery.vectors import Match
 from services.query.embedding import embed_query
 from services.query.stores import Stores, serving_version, within
-from services.query.validation import Question, question
+from services.query.validation import SearchQuery, validated
 from services.runtime.embedder_client import EmbedderClient, Embedding
 from services.runtime.errors import NotFound
 
 log = structlog.get_logger()
 
-# How often a page is topped up after images of it turned out to be deleted.
+# How often a page is topped up after some of its images turned out to be deleted.
 _ROUNDS = 4
+
+
+@dataclass
+class _Timings:
+    """Seconds that the steps of a search took."""
+
+    embed: float = 0
+    search: float = 0
+    resolve: float = 0
+
+    @contextlib.contextmanager
+    def measure(self, step: Literal["embed", "search", "resolve"]) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        setattr(self, step, getattr(self, step) + time.perf_counter() - start)
 
 
 async def search(
@@ -29,20 +48,24 @@ async def search(
 ) -> search_pb2.SearchResponse:
     """Answers a request that may hold anything; raises a ServiceError within `timeout_s`."""
     start = time.perf_counter()
-    asked = question(request)
+    query = validated(request)
     deadline = asyncio.get_running_loop().time() + timeout_s
-    response = search_pb2.SearchResponse()
-    while response.model != (version := await _version(stores, asked.gallery, deadline)):
-        # The first time; and again if the gallery was switched to another model meanwhile, in
-        # whose space the vector means nothing.
-        response = await _answer(request, asked, version, stores, embedder, deadline)
+    version = await _version(stores, query.gallery, deadline)
+    while True:
+        response = await _answer(query, version, stores, embedder, deadline)
+        serving = await _version(stores, query.gallery, deadline)
+        if serving == version:
+            break
+        # The gallery was switched to another model meanwhile, in whose space the vector means
+        # nothing.
+        version = serving
     seconds = time.perf_counter() - start
     response.took.CopyFrom(_duration(seconds))
     log.info(
         "searched",
-        gallery=asked.gallery,
+        gallery=query.gallery,
         by=request.WhichOneof("query"),
-        offset=asked.offset,
+        offset=query.offset,
         hits=len(response.hits),
         took_ms=round(1000 * seconds, 1),
     )
@@ -55,57 +78,62 @@ async def _version(stores: Stores, gallery: str, deadline: float) -> str:
 
 
 async def _answer(
-    request: search_pb2.SearchRequest,
-    asked: Question,
-    version: str,
-    stores: Stores,
-    embedder: EmbedderClient,
-    deadline: float,
+    query: SearchQuery, version: str, stores: Stores, embedder: EmbedderClient, deadline: float
 ) -> search_pb2.SearchResponse:
-    start = time.perf_counter()
-    expression = asked.expression
-    if request.WhichOneof("query") == "filename":
-        async with within(deadline, "Redis or Milvus"):
-            id_, vector = await _stored(stores, asked.gallery, request.filename)
-        query = Embedding(vector, version)
-        # An image is no answer to the question what else looks like it.
-        expression = both(expression, all_but(id_))
-    else:
-        async with within(deadline, "the embedder"):
-            query = await embed_query(request, version, embedder, deadline)
-    embedded = time.perf_counter()
-    searching = resolving = 0.0
+    """The answer in the space of the model `version`."""
+    request, timings = query.request, _Timings()
+    with timings.measure("embed"):
+        if request.WhichOneof("query") == "filename":
+            async with within(deadline, "Redis or Milvus"):
+                id_, vector = await _stored(stores, query.gallery, request.filename)
+            embedded = Embedding(vector, version)
+            # What else looks like an image is never that image.
+            query = replace(query, expression=both(query.expression, all_but(id_)))
+        else:
+            async with within(deadline, "the embedder"):
+                embedded = await embed_query(request, version, embedder, deadline)
+    hits = await _top_up(query, embedded.vector, stores, deadline, timings)
+    response = search_pb2.SearchResponse(model=version, hits=hits)
+    if request.explain:
+        explanation = response.explanation
+        explanation.unknown_words.extend(embedded.unknown_words)
+        explanation.expression = query.expression
+        explanation.embed_took.CopyFrom(_duration(timings.embed))
+        explanation.search_took.CopyFrom(_duration(timings.search))
+        explanation.resolve_took.CopyFrom(_duration(timings.resolve))
+    return response
+
+
+async def _top_up(
+    query: SearchQuery,
+    vector: NDArray[np.float32],
+    stores: Stores,
+    deadline: float,
+    timings: _Timings,
+) -> list[search_pb2.Hit]:
+    """A page of hits, topped up from the next ones where images of it were deleted."""
     hits: dict[int, search_pb2.Hit] = {}
-    offset = asked.offset
+    offset = query.offset
     for _ in range(_ROUNDS):
-        limit = min(asked.top_k, MAX_WINDOW - offset)
-        before = time.perf_counter()
-        async with within(deadline, "Milvus"):
-            matches = await stores.vectors.search(
-                asked.gallery, query.vector, limit, offset, expression
-            )
-        found = time.perf_counter()
-        async with within(deadline, "Redis"):
-            names = await stores.names.filenames_of(asked.gallery, [match.id for match in matches])
-        searching += found - before
-        resolving += time.perf_counter() - found
+        limit = min(query.top_k, MAX_WINDOW - offset)
+        with timings.measure("search"):
+            async with within(deadline, "Milvus"):
+                matches = await stores.vectors.search(
+                    query.gallery, vector, limit, offset, query.expression
+                )
+        with timings.measure("resolve"):
+            async with within(deadline, "Redis"):
+                ids = [match.id for match in matches]
+                names = await stores.names.filenames_of(query.gallery, ids)
         for match, name in zip(matches, names, strict=True):
             # Between vectors and names an image may be deleted, or its deletion not be visible
-            # in Milvus yet: who has no name is gone.
+            # in Milvus yet: one without a name is gone.
             if name is not None:
                 hits.setdefault(match.id, _hit(match, name))
         offset += limit
-        if len(hits) >= asked.top_k or len(matches) < limit or offset >= MAX_WINDOW:
+        if len(hits) >= query.top_k or len(matches) < limit or offset >= MAX_WINDOW:
             break
-    response = search_pb2.SearchResponse(model=version)
-    response.hits.extend(list(hits.values())[: asked.top_k])
-    if request.explain:
-        response.explanation.unknown_words.extend(query.unknown_words)
-        response.explanation.expression = expression
-        response.explanation.embed_took.CopyFrom(_duration(embedded - start))
-        response.explanation.search_took.CopyFrom(_duration(searching))
-        response.explanation.resolve_took.CopyFrom(_duration(resolving))
-    return response
+    return list(hits.values())[: query.top_k]
 
 
 async def _stored(stores: Stores, gallery: str, filename: str) -> tuple[int, NDArray[np.float32]]:
@@ -115,7 +143,7 @@ async def _stored(stores: Stores, gallery: str, filename: str) -> tuple[int, NDA
     if id_ is None or vector is None:
         raise NotFound(
             f"filename: gallery {gallery!r} has no image {filename!r}, or not yet; "
-            "names are written exactly as they were pushed"
+            "write the name exactly as it was pushed"
         )
     return id_, vector
 

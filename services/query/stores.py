@@ -1,4 +1,4 @@
-"""Where a gallery's parts are kept, and whom to name when one of them does not answer."""
+"""Where a gallery's parts are stored, and the error that names the one that does not answer."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from services.runtime.errors import NotFound, Unavailable
 
 @dataclass(frozen=True)
 class Stores:
-    """images is None where the operator keeps none."""
+    """images is None if the operator keeps no images (IMAGES_URI is not set)."""
 
     vectors: Vectors
     names: Names
@@ -25,7 +25,7 @@ class Stores:
 
 @contextlib.asynccontextmanager
 async def within(deadline: float, name: str) -> AsyncIterator[None]:
-    """Raises Unavailable, naming who was waited for, if the body lasts past `deadline`.
+    """Raises Unavailable, with the name of the dependency, if the body lasts past `deadline`.
 
     deadline: time of the event loop.
     """
@@ -37,11 +37,11 @@ async def within(deadline: float, name: str) -> AsyncIterator[None]:
 
 
 async def serving_version(stores: Stores, gallery: str) -> str:
-    """Version of the model that the gallery is served with; NotFound says how to make one."""
+    """Version of the model that the gallery is served with; NotFound says how to create it."""
     try:
         return await stores.vectors.model_version(gallery)
     except NotFound:
         raise NotFound(
-            f"there is no gallery {gallery!r}; the first image that is pushed to it makes it: "
+            f"there is no gallery {gallery!r}; the first image that is pushed to it creates it: "
             f"passerby push FOLDER --gallery {gallery}"
         ) from None

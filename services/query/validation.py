@@ -13,40 +13,40 @@ from passerby.contract import (
     MAX_FILENAME_BYTES,
     MAX_TOP_K,
     MAX_WINDOW,
+    TIMESTAMP_SECONDS,
 )
 from passerby.v1 import search_pb2
 from services.gallery.filters import expression
 from services.runtime.errors import InvalidRequest
 
-# Milvus parses an expression for each search; nobody means one that is longer.
+# Milvus parses an expression for each search; a longer one is a mistake or an attack.
 MAX_EXPRESSION_CHARACTERS = 65_536
-# A Timestamp is the years 1 to 9999; binary messages can hold more than that.
-_FIRST_SECOND, _LAST_SECOND = -62_135_596_800, 253_402_300_799
 
 
 @dataclass(frozen=True)
-class Question:
-    """What a search is to answer: the `top_k` images past the first `offset` of those that
-    `expression` matches."""
+class SearchQuery:
+    """A checked request: its caption, image or filename is set, and of the images that
+    `expression` matches it returns `top_k` past the first `offset`."""
 
+    request: search_pb2.SearchRequest
     gallery: str
     offset: int
     top_k: int
     expression: str
 
 
-def question(request: search_pb2.SearchRequest) -> Question:
-    """The checked request; its query (caption, image or filename) is there and not empty."""
+def validated(request: search_pb2.SearchRequest) -> SearchQuery:
+    """Raises InvalidRequest, naming the field, unless the request is right."""
     gallery = gallery_name(request.gallery)
     offset, top_k = _page(request)
     _check_query(request)
-    return Question(gallery, offset, top_k, filter_expression(request.filter))
+    return SearchQuery(request, gallery, offset, top_k, filter_expression(request.filter))
 
 
 def gallery_name(name: str) -> str:
-    """The gallery that a request means."""
+    """The gallery that a request names, `default` if it names none."""
     if name and not GALLERY_NAME.fullmatch(name):
-        raise InvalidRequest(f"gallery: {name[:80]!r} is no name; {GALLERY_RULE}")
+        raise InvalidRequest(f"gallery: {name[:80]!r} is not a name; {GALLERY_RULE}")
     return name or DEFAULT_GALLERY
 
 
@@ -54,19 +54,19 @@ def _page(request: search_pb2.SearchRequest) -> tuple[int, int]:
     """(offset, top_k) of a search."""
     top_k = request.top_k if request.HasField("top_k") else DEFAULT_TOP_K
     if not 1 <= top_k <= MAX_TOP_K:
-        raise InvalidRequest(f"top_k: {top_k} is not within 1 and {MAX_TOP_K}")
+        raise InvalidRequest(f"top_k: {top_k} is not between 1 and {MAX_TOP_K}")
     if request.offset < 0:
         raise InvalidRequest(f"offset: {request.offset} is negative")
     if request.offset + top_k > MAX_WINDOW:
         raise InvalidRequest(
-            f"offset: {request.offset} + top_k {top_k} is more than {MAX_WINDOW}, the deepest "
-            "that a search looks; narrow it with a filter"
+            f"offset: {request.offset} + top_k {top_k} is more than {MAX_WINDOW}, the "
+            "deepest that a search can go; narrow it with a filter"
         )
     return request.offset, top_k
 
 
 def _check_query(request: search_pb2.SearchRequest) -> None:
-    """Exactly one of caption, image and filename, and that one with something in it."""
+    """Exactly one of caption, image and filename, and that one not empty."""
     match request.WhichOneof("query"):
         case "caption":
             _check_caption(request.caption)
@@ -88,14 +88,14 @@ def _check_caption(caption: str) -> None:
     if len(caption) > MAX_CAPTION_CHARACTERS:
         raise InvalidRequest(
             f"caption: {len(caption)} characters are more than {MAX_CAPTION_CHARACTERS}; "
-            "keep to what can be seen of the person"
+            "describe only what can be seen of the person"
         )
 
 
 def check_filename(field: str, filename: str) -> None:
     size = len(filename.encode())
     if not 1 <= size <= MAX_FILENAME_BYTES:
-        raise InvalidRequest(f"{field}: {size} bytes are not within 1 and {MAX_FILENAME_BYTES}")
+        raise InvalidRequest(f"{field}: {size} bytes are not between 1 and {MAX_FILENAME_BYTES}")
 
 
 def filter_expression(filter_: search_pb2.Filter) -> str:
@@ -127,7 +127,8 @@ def filter_expression(filter_: search_pb2.Filter) -> str:
 
 
 def _check_time(field: str, time: Timestamp) -> None:
-    if not (_FIRST_SECOND <= time.seconds <= _LAST_SECOND and 0 <= time.nanos < 1_000_000_000):
+    # Binary messages can hold more than a Timestamp may be.
+    if time.seconds not in TIMESTAMP_SECONDS or not 0 <= time.nanos < 1_000_000_000:
         raise InvalidRequest(
-            f"{field}: {time.seconds} s and {time.nanos} ns are no time of the years 1 to 9999"
+            f"{field}: {time.seconds} s and {time.nanos} ns are not a time of the years 1 to 9999"
         )

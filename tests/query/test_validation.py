@@ -6,7 +6,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from passerby.v1 import search_pb2
-from services.query.validation import filter_expression, gallery_name, question
+from services.query.validation import filter_expression, gallery_name, validated
 from services.runtime.errors import InvalidRequest
 
 Request = search_pb2.SearchRequest
@@ -39,14 +39,14 @@ REFUSED = {
 def test_what_is_wrong_is_named_by_its_field(case: str) -> None:
     request, message = REFUSED[case]
     with pytest.raises(InvalidRequest, match=message):
-        question(request)
+        validated(request)
 
 
 def test_the_limits_themselves_are_allowed() -> None:
-    assert question(Request(caption="x" * 2000)).top_k == 12
-    assert question(Request(filename="é" * 2048)).offset == 0
-    assert question(described(top_k=1000, offset=15_384)).offset == 15_384
-    assert question(described(top_k=1)).top_k == 1
+    assert validated(Request(caption="x" * 2000)).top_k == 12
+    assert validated(Request(filename="é" * 2048)).offset == 0
+    assert validated(described(top_k=1000, offset=15_384)).offset == 15_384
+    assert validated(described(top_k=1)).top_k == 1
 
 
 def test_a_gallery_that_is_left_out_is_the_default_one() -> None:

@@ -61,6 +61,7 @@ WRONG: dict[str, list[Body]] = {
         {"filenames": ["x"] * 10_001},
         {"filenames": ["x"], "filter": {"cameras": ["x"]}},
         {"filter": {}},
+        {"filter": {"cameras": [], "tags": {}}},
     ],
 }
 

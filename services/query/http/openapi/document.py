@@ -17,7 +17,7 @@ _DESCRIPTION = (
     "Finds images of people by a caption, by an image, or by an image of the gallery. Bodies are "
     "the messages of `passerby.v1` in protobuf's JSON mapping: fields are named in lowerCamelCase "
     "(requests may use the names of the .proto files too), 64-bit integers are strings, bytes "
-    "are base64. The same service is on gRPC."
+    "are base64; a field that is null counts as left out. The same service is on gRPC."
 )
 # Errors of any request to the stores, of those that name something, of those that need a vector.
 _ANY = (StatusCode.PERMISSION_DENIED, StatusCode.INTERNAL, StatusCode.UNAVAILABLE)

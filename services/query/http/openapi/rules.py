@@ -36,7 +36,14 @@ RULES: dict[str, Schema] = {
         "maxItems": MAX_FILENAMES,
         "items": {"type": "string", **FILENAME},
     },
-    "DeleteRequest.filter": {"minProperties": 1},
+    "DeleteRequest.filter": {
+        "anyOf": [
+            {"required": ["cameras"], "properties": {"cameras": {"minItems": 1}}},
+            {"required": ["capturedFrom"]},
+            {"required": ["capturedTo"]},
+            {"required": ["tags"], "properties": {"tags": {"minProperties": 1}}},
+        ]
+    },
     "Hit.score": {"minimum": -1, "maximum": 1},
 }
 

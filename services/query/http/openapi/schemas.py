@@ -59,11 +59,11 @@ def schemas(
     comments: Mapping[str, str],
     rules: Mapping[str, Schema],
 ) -> dict[str, Schema]:
-    """Schemas of the messages, and of those that they consist of, by their names.
+    """Schemas of the messages, and of all messages in their fields: name -> schema.
 
-    Requests take no field that they do not know, and exactly one of a oneof. Responses always
-    have the fields without presence. comments: full name -> description. rules: what a message
-    (`Hit`) or a field (`Hit.score`) must fulfil beyond its type.
+    Requests reject fields that they do not know, and need exactly one field of a oneof. Responses
+    always have the fields without presence. comments: full name -> description. rules: a message
+    (`Hit`) or a field (`Hit.score`) -> what it must fulfil beyond its type.
     """
     asked, answered = _closure(requests), _closure(responses)
     made = {}
@@ -105,16 +105,16 @@ def _closure(messages: Iterable[Descriptor]) -> set[Descriptor]:
 def _message(
     message: Descriptor, comments: Mapping[str, str], rules: Mapping[str, Schema]
 ) -> Schema:
-    properties = {}
-    for field in message.fields:
-        schema = _field(field)
-        if comment := comments.get(field.full_name):
-            schema["description"] = comment
-        properties[field.json_name] = schema | rules.get(f"{message.name}.{field.json_name}", {})
-    schema: Schema = {"type": "object", "properties": properties}
+    schema: Schema = {"type": "object"}
     if message.full_name in comments:
         schema["description"] = comments[message.full_name]
-    return schema
+    properties: dict[str, Schema] = {}
+    for field in message.fields:
+        made = properties[field.json_name] = _field(field)
+        if field.full_name in comments:
+            made["description"] = comments[field.full_name]
+        made |= rules.get(f"{message.name}.{field.json_name}", {})
+    return {**schema, "properties": properties}
 
 
 def _field(field: FieldDescriptor) -> Schema:
