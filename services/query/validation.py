@@ -13,7 +13,7 @@ from passerby.contract import (
     MAX_FILENAME_BYTES,
     MAX_TOP_K,
     MAX_WINDOW,
-    TIMESTAMP_SECONDS,
+    is_valid_timestamp,
 )
 from passerby.v1 import search_pb2
 from services.gallery.filters import expression
@@ -127,8 +127,7 @@ def filter_expression(filter_: search_pb2.Filter) -> str:
 
 
 def _check_time(field: str, time: Timestamp) -> None:
-    # Binary messages can hold more than a Timestamp may be.
-    if time.seconds not in TIMESTAMP_SECONDS or not 0 <= time.nanos < 1_000_000_000:
+    if not is_valid_timestamp(time):
         raise InvalidRequest(
             f"{field}: {time.seconds} s and {time.nanos} ns are not a time of the years 1 to 9999"
         )

@@ -34,7 +34,7 @@ def answer_of(service: QueryService, request: search_pb2.SearchRequest) -> str:
             return f"{error.code().name}: {error.details()}"
 
 
-def test_each_dependency_may_come_late_and_is_named_while_it_is_away(
+def test_each_dependency_may_start_late_and_is_named_until_it_does(
     model: Model, tmp_path: Path
 ) -> None:
     ports = {name: free_port() for name in ("redis", "milvus", "embedder")}
@@ -141,7 +141,7 @@ def test_searches_in_hand_are_finished_after_sigterm(service: QueryService, gall
         assert query.wait(40) == 0
 
 
-def test_wrong_settings_stop_the_start_and_are_named() -> None:
+def test_wrong_settings_are_named_and_stop_the_start() -> None:
     wrong = {
         "QUERY_HTTP_PORT": "70000",
         "QUERY_TIMEOUT_S": "soon",
@@ -160,6 +160,6 @@ def test_wrong_settings_stop_the_start_and_are_named() -> None:
         assert f"{variable}={value!r}" in done.stderr
 
 
-def test_importing_it_brings_no_torch() -> None:
+def test_the_service_imports_no_torch() -> None:
     code = "import services.query.__main__, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY).returncode == 0

@@ -35,12 +35,12 @@ def names(response: search_pb2.SearchResponse) -> list[str]:
     return [hit.filename for hit in response.hits]
 
 
-def refusal(
+def rejected(
     call: Callable[[Any], object], request: object, match: str, code: grpc.StatusCode
 ) -> None:
-    with pytest.raises(grpc.RpcError, match=match) as refused:
+    with pytest.raises(grpc.RpcError, match=match) as error:
         call(request)
-    assert refused.value.code() == code
+    assert error.value.code() == code
 
 
 def embedded(service: QueryService, caption: str) -> np.ndarray:
@@ -86,7 +86,7 @@ def test_an_image_is_searched_by_its_content(
     Image.new("RGB", (32, 64), "red").save(file, "JPEG")
     answer = stub.Search(Request(gallery=gallery, image=file.getvalue()))
     assert len(answer.hits) == 2
-    refusal(
+    rejected(
         stub.Search,
         Request(gallery=gallery, image=b"I am a text"),
         "image: ",
@@ -106,12 +106,12 @@ def test_more_like_this_leaves_the_image_itself_out_on_every_page(
     assert [names(page) for page in pages] == [expected[:3], expected[3:6], expected[6:], []]
 
 
-def test_a_caption_of_unknown_words_is_refused_with_the_reason(
+def test_a_caption_of_unknown_words_is_rejected_with_the_reason(
     stub: search_pb2_grpc.SearchStub, service: QueryService, gallery: str
 ) -> None:
     service.fill(gallery, people(1))
     for caption in ("zzyzx qwrtpsdf", "一个穿紫色长裙的女人", "\x00\x1b[31m"):
-        refusal(
+        rejected(
             stub.Search,
             Request(gallery=gallery, caption=caption),
             "caption: .*known",
@@ -155,12 +155,12 @@ def test_unknown_galleries_and_filenames_are_not_found(
     stub: search_pb2_grpc.SearchStub, service: QueryService, gallery: str
 ) -> None:
     missing = grpc.StatusCode.NOT_FOUND
-    refusal(stub.Search, Request(gallery=gallery, caption="a man"), "passerby push", missing)
-    refusal(stub.GetGallery, search_pb2.GetGalleryRequest(gallery=gallery), "no gallery", missing)
+    rejected(stub.Search, Request(gallery=gallery, caption="a man"), "passerby push", missing)
+    rejected(stub.GetGallery, search_pb2.GetGalleryRequest(gallery=gallery), "no gallery", missing)
     request = search_pb2.DeleteRequest(gallery=gallery, filenames=["x"])
-    refusal(stub.Delete, request, "no gallery", missing)
+    rejected(stub.Delete, request, "no gallery", missing)
     service.fill(gallery, people(1))
-    refusal(stub.Search, Request(gallery=gallery, filename="x.jpg"), "'x.jpg'", missing)
+    rejected(stub.Search, Request(gallery=gallery, filename="x.jpg"), "'x.jpg'", missing)
 
 
 def test_an_image_without_a_name_is_left_out_and_the_page_filled(
@@ -178,7 +178,7 @@ def test_a_gallery_of_a_model_that_is_not_served_says_what_to_do(
     stub: search_pb2_grpc.SearchStub, other_model: QueryService, gallery: str
 ) -> None:
     other_model.fill(gallery, people(2))
-    refusal(
+    rejected(
         stub.Search,
         Request(gallery=gallery, caption="a man"),
         "0123456789ab.*EMBEDDER_MODELS",
@@ -227,10 +227,10 @@ def test_deleting_by_filter_leaves_the_others(
         search_pb2.DeleteRequest(filenames=["x"] * 10_001),
     ],
 )
-def test_a_deletion_that_does_not_say_of_what_is_refused(
+def test_a_deletion_without_a_clear_selection_is_rejected(
     stub: search_pb2_grpc.SearchStub, request_: search_pb2.DeleteRequest
 ) -> None:
-    refusal(stub.Delete, request_, "filter|filenames", grpc.StatusCode.INVALID_ARGUMENT)
+    rejected(stub.Delete, request_, "filter|filenames", grpc.StatusCode.INVALID_ARGUMENT)
 
 
 def test_galleries_are_listed_with_their_counts(

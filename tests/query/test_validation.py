@@ -1,4 +1,4 @@
-"""Each rule of search.proto: what is wrong is named by its field, what is right passes."""
+"""Each rule of search.proto: a wrong field is named, a right request passes."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def described(**fields: Any) -> search_pb2.SearchRequest:
     return Request(caption="a man", **fields)
 
 
-REFUSED = {
+WRONG = {
     "no query": (Request(), "caption, image and filename"),
     "empty caption": (Request(caption=""), "caption"),
     "blank caption": (Request(caption=" \n\t"), "caption"),
@@ -35,9 +35,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_is_wrong_is_named_by_its_field(case: str) -> None:
-    request, message = REFUSED[case]
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_search_is_rejected_and_its_field_named(case: str) -> None:
+    request, message = WRONG[case]
     with pytest.raises(InvalidRequest, match=message):
         validated(request)
 
@@ -69,10 +69,12 @@ def at(seconds: int, nanos: int = 0) -> Timestamp:
         (search_pb2.Filter(cameras=["x"] * 20_000), "filter: 20000 cameras"),
     ],
 )
-def test_a_malformed_filter_is_named_by_its_field(filter_: search_pb2.Filter, message: str) -> None:
+def test_a_malformed_filter_is_rejected_and_its_field_named(
+    filter_: search_pb2.Filter, message: str
+) -> None:
     with pytest.raises(InvalidRequest, match=message):
         filter_expression(filter_)
 
 
-def test_a_filter_without_conditions_is_no_expression() -> None:
+def test_a_filter_without_conditions_is_an_empty_expression() -> None:
     assert filter_expression(search_pb2.Filter()) == ""

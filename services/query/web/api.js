@@ -1,8 +1,8 @@
-// Calls of the service, and what their failures mean to the person at the page.
+// Calls to the service, and what their failures mean to the person using the page.
 
 const MAX_WINDOW = 16384;
 
-/** A failure with words for people: what happened, and what to do about it. */
+/** A failure in plain words: what happened, and what to do about it. */
 export class Failure extends Error {
   constructor(title, advice, { retry = false } = {}) {
     super(title);
@@ -17,7 +17,7 @@ export async function galleries(signal) {
     name: gallery.gallery,
     count: Number(gallery.count),
     pending: Number(gallery.pending),
-    refused: Number(gallery.deadLetters),
+    rejected: Number(gallery.deadLetters),
   }));
 }
 
@@ -57,7 +57,7 @@ async function call(path, options) {
     if (error.name === "AbortError") throw error;
     throw new Failure(
       "The service cannot be reached",
-      "Check that it runs (make up, or kubectl get pods) and that you are online, then try again.",
+      "Check that it is running (make up, or kubectl get pods) and that you are online, then try again.",
       { retry: true },
     );
   }
@@ -65,17 +65,17 @@ async function call(path, options) {
   const detail = sentence(answer.message ?? response.statusText);
   switch (answer.code) {
     case "INVALID_ARGUMENT":
-      throw new Failure("That cannot be searched", detail.replace(/^(Caption|Image): (.)/, (_, _field, first) => first.toUpperCase()));
+      throw new Failure("This search is not possible", detail.replace(/^(Caption|Image): (.)/, (_, _field, first) => first.toUpperCase()));
     case "NOT_FOUND":
-      throw new Failure("Not there", detail);
+      throw new Failure("Not found", detail);
     case "FAILED_PRECONDITION":
       throw new Failure("The model of this gallery is not loaded", detail);
     case "RESOURCE_EXHAUSTED":
     case "UNAVAILABLE":
     case "DEADLINE_EXCEEDED":
-      throw new Failure("Something that a search needs is away", detail, { retry: true });
+      throw new Failure("Something that searches need is unavailable", detail, { retry: true });
     default:
-      throw new Failure("The search failed", `${detail} Try again; if it stays, look into the log of the query service.`, { retry: true });
+      throw new Failure("The search failed", `${detail} Try again; if it keeps failing, see the log of the query service.`, { retry: true });
   }
 }
 

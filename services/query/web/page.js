@@ -1,4 +1,4 @@
-// The page: what is asked for stands in the address; every state says what to do next.
+// The page: the address holds the search, and every state says what to do next.
 
 import { Failure, galleries, imageAddress, search } from "/api.js";
 import * as results from "/results.js";
@@ -16,7 +16,7 @@ const { element } = results;
 
 let known = []; // the galleries as last listed
 let photo = null; // {data: base64, address} of a photo to search with
-let asked = null; // the last request, to page on
+let asked = null; // the last request, for the next page
 let running = new AbortController();
 let nextPoll = 0;
 let listed = Promise.resolve(); // the first list of galleries, which chooses one
@@ -84,14 +84,14 @@ function requestFor(wanted) {
   return { ...request, caption: wanted.caption };
 }
 
-/** Shows the answer to what the address asks for. */
+/** Runs the search that the address holds, and shows its answer. */
 async function show() {
-  // The form has what the address says, but for what its fields do not take.
+  // The form has what the address says, except for values that its fields do not take.
   const wanted = { ...fromAddress(), ...fromForm() };
   running.abort();
   running = new AbortController();
   const { signal } = running;
-  const title = wanted.caption || (wanted.like && `like ${wanted.like}`) || (photo && "like a photo");
+  const title = wanted.caption || (wanted.like && `similar to ${wanted.like}`) || (photo && "similar to a photo");
   document.title = title ? `${title} - Passerby` : "Passerby";
   hideMessage();
   notice();
@@ -121,38 +121,38 @@ async function show() {
 function showAnswer(answer, wanted) {
   const { total, first } = results.add(answer.hits, asked.gallery);
   $("more").hidden = answer.complete || total === 0;
-  sayWhatWasAsked(answer, wanted);
+  showWhatWasAsked(answer, wanted);
   if (total === 0) {
     view("empty", "");
     if (narrowed(wanted)) {
-      showMessage("Nobody at this camera and time", "Widen or clear the camera and time.", {
+      showMessage("No match at this camera and time", "Change or clear the camera and time.", {
         name: "Clear camera and time",
         action: widen,
       });
     } else if (!showGalleryState()) {
-      showMessage("No results", "There is nobody else in this gallery. Choose another one above.");
+      showMessage("No results", "This gallery has no other images. Choose another gallery above.");
     }
     return null;
   }
-  const people = total === 1 ? "1 match" : `${total} best matches`;
-  view("answer", `${people}, the most similar first · ${answer.milliseconds} ms`);
+  const matches = total === 1 ? "1 match" : `${total} best matches, the most similar first`;
+  view("answer", `${matches} · ${answer.milliseconds} ms`);
   return first;
 }
 
-function sayWhatWasAsked(answer, wanted) {
+function showWhatWasAsked(answer, wanted) {
   const parts = [];
   if (answer.unknownWords.length) {
     const words = element("strong", {}, answer.unknownWords.join(", "));
-    parts.push(element("span", {}, "The model does not know: ", words, ". It searched by the other words."));
+    parts.push(element("span", {}, "The model does not know: ", words, ". The search used the other words."));
   } else if (photo || wanted.like) {
     const name = photo ? "the one in your photo" : element("strong", {}, wanted.like);
-    const back = element("button", { type: "button", className: "link" }, "Back to a caption");
+    const back = element("button", { type: "button", className: "link" }, "Search with a caption instead");
     back.addEventListener("click", startAnew);
     const src = photo ? photo.address : imageAddress(wanted.gallery, wanted.like);
     const image = element("img", { src, alt: "" });
     image.addEventListener("error", () => image.remove());
     parts.push(image);
-    parts.push(element("span", {}, "People like ", name), back);
+    parts.push(element("span", {}, "People similar to ", name), back);
   }
   notice(...parts);
 }
@@ -201,19 +201,19 @@ function offerGalleries(wanted) {
   $("gallery").disabled = options.length < 2;
 }
 
-/** Says what keeps the gallery from being searched, if anything does. */
+/** Shows why the gallery cannot be searched; returns whether there is a reason. */
 function showGalleryState() {
   const name = $("gallery").value;
   const gallery = known.find((one) => one.name === name);
   if (gallery?.count) return false;
   const push = element("code", {}, `passerby push FOLDER --gallery ${name || "mine"}`);
-  if (gallery?.refused) {
+  if (gallery?.rejected) {
     const why = element("code", {}, `passerby dead-letters --gallery ${name}`);
-    showMessage("Nothing in this gallery could be indexed", [`${gallery.refused} refused. See why: `, why]);
+    showMessage("Nothing in this gallery could be indexed", [`${gallery.rejected} images or batches were rejected. To see why: `, why]);
   } else if (known.some(({ pending }) => pending)) {
-    showMessage("The first images are on their way", "They are being indexed and appear here by themselves.");
+    showMessage("The first images are on their way", "They are being indexed and will appear here automatically.");
   } else {
-    showMessage(name ? "This gallery is empty" : "There is no gallery yet", ["Push a folder of images to it: ", push]);
+    showMessage(name ? "This gallery is empty" : "There is no gallery yet", ["To push a folder of images: ", push]);
   }
   pollSoon();
   return true;
@@ -224,7 +224,7 @@ function pollSoon() {
   nextPoll = setTimeout(poll, POLL_MS);
 }
 
-/** Looks whether an empty gallery has filled, as long as it is what the page shows. */
+/** Checks whether an empty gallery has been filled, as long as the page shows it. */
 async function poll() {
   if (asked) return;
   if (document.hidden) pollSoon();
@@ -265,7 +265,7 @@ function hideMessage() {
   $("message").hidden = true;
 }
 
-/** Asks what the form says, or something else of it, and shows the answer. */
+/** Searches for what the form says, or for another caption, image or photo. */
 async function ask({ caption = $("caption").value, like = "", ofPhoto = false } = {}) {
   running.abort();
   $("caption").value = caption;
@@ -285,7 +285,7 @@ function widen() {
   rerun();
 }
 
-/** The same question with what the form says now about gallery, number, camera and time. */
+/** The same search with the gallery, number, camera and time that the form has now. */
 function rerun() {
   const { caption, like } = fromAddress();
   intoAddress({ ...fromForm(), caption, like });

@@ -55,7 +55,7 @@ export function add(hits, gallery) {
 
 function tile(hit, gallery, index) {
   const image = element("img", {
-    alt: `${index + 1}. match: ${hit.filename}`,
+    alt: `Match ${index + 1}: ${hit.filename}`,
     src: imageAddress(gallery, hit.filename),
     loading: index < 24 ? "eager" : "lazy",
     decoding: "async",
@@ -90,7 +90,7 @@ function view(index) {
   const image = $("viewer-image");
   image.parentElement.classList.remove("missing");
   image.onerror = () => image.parentElement.classList.add("missing");
-  image.alt = `${index + 1}. match: ${hit.filename}`;
+  image.alt = `Match ${index + 1}: ${hit.filename}`;
   image.src = imageAddress(gallery, hit.filename);
   $("viewer-name").textContent = hit.filename;
   $("viewer-file").href = image.src;

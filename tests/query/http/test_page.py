@@ -1,5 +1,6 @@
 """The page's files and kept images: names that hold anything, and nothing that runs elsewhere."""
 
+import re
 from urllib.parse import quote
 
 import pytest
@@ -70,7 +71,11 @@ def test_the_page_runs_nothing_from_elsewhere(service: QueryService) -> None:
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
     assert b"//" not in body.replace(b"<!--", b"")
-    for file, kind in (("page.css", "css"), ("page.js", "javascript"), ("icon.svg", "svg")):
+    assert b'href="/v1/openapi.json"' in body
+    files = set(re.findall(r'(?:href|src)="/(\w+\.\w+)"', body.decode()))
+    assert {"page.css", "page.js", "icon.svg"} <= files
+    kinds = {"css": "css", "js": "javascript", "svg": "svg"}
+    for file in files:
         status, _, headers = service.get(f"/{file}")
         assert status == 200
-        assert kind in headers["Content-Type"]
+        assert kinds[file.rpartition(".")[2]] in headers["Content-Type"]

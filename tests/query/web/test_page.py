@@ -65,7 +65,7 @@ def search(page: Page, caption: str = "a man in a red jacket") -> None:
     page.keyboard.press("Enter")
 
 
-def test_the_keyboard_is_enough_to_search_walk_open_and_close(
+def test_the_keyboard_suffices_to_search_move_open_and_close(
     page: Page, service: QueryService, gallery: str
 ) -> None:
     filled(service, gallery)
@@ -107,7 +107,7 @@ def test_more_like_this_and_the_way_back(page: Page, service: QueryService, gall
     expect(page.get_by_role("searchbox")).to_have_value("a man")
 
 
-def test_more_pages_add_everybody_once(page: Page, service: QueryService, gallery: str) -> None:
+def test_more_pages_add_each_match_once(page: Page, service: QueryService, gallery: str) -> None:
     names = filled(service, gallery, 30)
     page.goto(f"/?gallery={gallery}&q=a+man")
     more = page.get_by_role("button", name="Show more")
@@ -132,7 +132,7 @@ def test_a_photo_is_searched(page: Page, service: QueryService, gallery: str) ->
     expect(page.locator("#notice")).to_contain_text("your photo")
 
 
-def test_switching_the_gallery_asks_the_same_of_another(
+def test_switching_the_gallery_repeats_the_search_in_it(
     page: Page, service: QueryService, gallery: str
 ) -> None:
     other = f"{gallery[:60]}-o"
@@ -178,7 +178,7 @@ def test_a_hostile_filename_is_shown_as_text(
     assert alerts == []
 
 
-def test_an_image_that_is_not_kept_is_said_so(
+def test_an_image_that_is_not_kept_has_a_placeholder(
     page: Page, service: QueryService, gallery: str
 ) -> None:
     service.fill(gallery, people(1))
@@ -201,7 +201,7 @@ def test_an_empty_gallery_says_how_to_fill_it_and_fills(
     expect(results(page)).to_have_count(5)
 
 
-def test_a_gallery_that_was_refused_says_where_to_look(
+def test_a_gallery_of_rejected_images_says_where_to_look(
     page: Page, service: QueryService, gallery: str
 ) -> None:
     with Redis.from_url(service.environment["REDIS_URL"]) as redis:
@@ -215,22 +215,22 @@ def test_no_results_offers_to_widen_the_filter(
 ) -> None:
     filled(service, gallery)
     page.goto(f"/?gallery={gallery}&q=a+man&camera=nowhere")
-    expect(message(page)).to_contain_text("Nobody at this camera and time")
+    expect(message(page)).to_contain_text("No match at this camera and time")
     page.get_by_role("button", name="Clear camera and time").click()
     expect(results(page)).to_have_count(5)
 
 
-def test_an_address_with_what_no_field_takes_is_searched_without_it(
+def test_values_of_the_address_that_no_field_takes_are_ignored(
     page: Page, service: QueryService, gallery: str
 ) -> None:
     filled(service, gallery)
     page.goto(f"/?gallery={gallery}&q=a+man&n=1000000000&from=yesterday&camera=nowhere,")
-    expect(message(page)).to_contain_text("Nobody at this camera and time")
+    expect(message(page)).to_contain_text("No match at this camera and time")
     page.goto(f"/?gallery={gallery}&q=a+man&n=1000000000&from=yesterday&camera=,gate,")
     expect(results(page)).to_have_count(5)
 
 
-def test_a_caption_that_says_nothing_is_explained(
+def test_a_caption_without_a_known_word_is_explained(
     page: Page, service: QueryService, gallery: str
 ) -> None:
     filled(service, gallery)
@@ -238,7 +238,7 @@ def test_a_caption_that_says_nothing_is_explained(
     expect(message(page)).to_contain_text("known")
 
 
-def test_an_unreachable_service_says_what_to_do_and_is_tried_again(
+def test_an_unreachable_service_says_what_to_do_and_can_be_retried(
     page: Page, service: QueryService, gallery: str
 ) -> None:
     filled(service, gallery)
@@ -252,7 +252,7 @@ def test_an_unreachable_service_says_what_to_do_and_is_tried_again(
     expect(message(page)).to_be_hidden()
 
 
-def test_more_that_could_not_be_had_is_tried_again(
+def test_a_next_page_that_failed_can_be_retried(
     page: Page, service: QueryService, gallery: str
 ) -> None:
     filled(service, gallery, 15)
@@ -267,7 +267,7 @@ def test_more_that_could_not_be_had_is_tried_again(
     expect(message(page)).to_be_hidden()
 
 
-def test_a_phone_shows_it_without_scrolling_sideways(
+def test_the_page_fits_a_phone_without_scrolling_sideways(
     page: Page, service: QueryService, gallery: str
 ) -> None:
     filled(service, gallery)
