@@ -1,8 +1,85 @@
-"""`python -m services.embedder`: the embedder's process."""
+"""`python -m services.embedder`: images and captions -> vectors, on a GPU or on CPUs."""
 
-from services.embedder.server import serve
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import structlog
+import torch
+
+from passerby.v1 import embedder_pb2_grpc
+from services.embedder.dcpl.model_directory import InvalidModel, ModelCard
+from services.embedder.device import Device, NoSuchDevice, choose_device
+from services.embedder.encoder import Encoder
+from services.embedder.served_model import ServedModel, load_encoder
+from services.embedder.servicer import NAME, EmbedderServicer
 from services.embedder.settings import EmbedderSettings
-from services.runtime.process import run
+from services.runtime.grpc_server import listen, make_server
+from services.runtime.health import Health
+from services.runtime.service import CannotStart, run, serving
+
+log = structlog.get_logger()
+
+
+async def main(settings: EmbedderSettings, stop: asyncio.Event) -> None:
+    try:
+        torch_device = choose_device(settings.device)
+    except NoSuchDevice as error:
+        raise CannotStart(str(error)) from error
+    async with contextlib.AsyncExitStack() as parts:
+        threads = settings.cores if torch_device.type == "cpu" else 1
+        device = await parts.enter_async_context(Device(threads))
+        decoders = parts.enter_context(ThreadPoolExecutor(settings.cores, "decode"))
+        servicer = EmbedderServicer()
+
+        health = Health({"models": None})
+        server = make_server(health, NAME)
+        embedder_pb2_grpc.add_EmbedderServicer_to_server(servicer, server)
+        listen(server, settings.host, settings.port)
+        async with serving(health, server, stop=stop, drain_s=settings.drain_s):
+            loading = asyncio.get_running_loop().run_in_executor(
+                device.threads, _load, settings, torch_device
+            )
+            stopping = asyncio.create_task(stop.wait())
+            either: set[asyncio.Future[Any]] = {loading, stopping}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if stop.is_set():
+                return
+            models = [
+                ServedModel(
+                    card,
+                    encoder,
+                    device,
+                    decoders,
+                    max_batch=settings.max_batch,
+                    max_queue=settings.max_queue,
+                )
+                for card, encoder in await loading
+            ]
+            # Stopped after the server, whose calls in hand wait for them.
+            servicer.models = [await parts.enter_async_context(model) for model in models]
+            await health.report("models", "")
+            await stopping
+
+
+def _load(settings: EmbedderSettings, device: torch.device) -> list[tuple[ModelCard, Encoder]]:
+    try:
+        loaded = []
+        for directory in settings.models:
+            card, encoder = load_encoder(directory, device, settings.precision)
+            log.info(
+                "model_loaded",
+                name=card.name,
+                version=card.version,
+                device=str(device),
+                precision=str(encoder.precision).removeprefix("torch."),
+            )
+            loaded.append((card, encoder))
+    except (InvalidModel, ArithmeticError) as error:
+        raise CannotStart(str(error)) from error
+    return loaded
+
 
 if __name__ == "__main__":
-    run("embedder", EmbedderSettings, serve)
+    run("embedder", EmbedderSettings, main)

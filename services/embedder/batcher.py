@@ -3,23 +3,23 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import structlog
-import torch
 from numpy.typing import NDArray
 from prometheus_client import Counter, Gauge, Histogram
 
 from services.runtime.errors import InvalidRequest, Overloaded, ServiceError
 
+if TYPE_CHECKING:  # batching needs no torch, which the device brings
+    from services.embedder.device import Device
+
 log = structlog.get_logger()
 
 Item = TypeVar("Item")
-Vectors = NDArray[np.float32]
 
 LABELS = ["model", "modality"]
 IN_HAND = Gauge("passerby_embedder_in_hand", "Items accepted and not answered yet.", LABELS)
@@ -42,29 +42,12 @@ class ForwardFailed(ServiceError):
     """The device or the network failed on a batch; the next one may well succeed."""
 
 
-class Device:
-    """Threads that compute, each on a batch of its own. Batchers take turns, first come first.
-
-    A GPU has one thread. On CPUs there is one for each core and none within a forward pass:
-    threads that share a pass wait for each other at every layer, and where anything else runs on
-    their cores, passes took 10 to 100 times as long.
-    """
-
-    def __init__(self, threads: int) -> None:
-        self.threads = ThreadPoolExecutor(
-            threads, "device", initializer=torch.set_num_threads, initargs=(1,)
-        )
-        self.turns = asyncio.Semaphore(threads)
-        self.passes_at_once = threads
-
-
 @dataclass
 class _Waiting(Generic[Item]):
     item: Item
-    answer: asyncio.Future[Vectors]
+    answer: asyncio.Future[NDArray[np.float32]]
 
 
-@dataclass
 class Batcher(Generic[Item]):
     """The queue and the batch builder of one model and modality.
 
@@ -72,19 +55,33 @@ class Batcher(Generic[Item]):
     delayed to fill one up.
     """
 
-    forward: Callable[[Sequence[Item]], Vectors]
-    """Items -> (items, dimension); runs on one of the device's threads."""
-    device: Device
-    model: str
-    modality: str
-    max_batch: int
-    max_queue: int
-    size_class: Callable[[Item], int] = lambda _: 0
-    """Only items of one class share a batch, so that a short one never waits for a long one."""
-    _queues: dict[int, deque[tuple[int, _Waiting[Item]]]] = field(default_factory=dict)
-    _arrivals: int = 0
-    _in_hand: int = 0
-    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    def __init__(
+        self,
+        forward: Callable[[Sequence[Item]], NDArray[np.float32]],
+        device: "Device",
+        *,
+        model: str,
+        modality: str,
+        max_batch: int,
+        max_queue: int,
+        length_bucket: Callable[[Item], int] = lambda _: 0,
+    ) -> None:
+        """forward: items -> (items, dimension) float32; runs on one of the device's threads.
+
+        length_bucket: only items of one bucket share a batch, so that a short one never waits for
+        a long one.
+        """
+        self.forward = forward
+        self.device = device
+        self.model = model
+        self.modality = modality
+        self.max_batch = max_batch
+        self.max_queue = max_queue
+        self.length_bucket = length_bucket
+        self._queues: dict[int, deque[tuple[int, _Waiting[Item]]]] = {}
+        self._arrivals = 0
+        self._in_hand = 0
+        self._arrived = asyncio.Event()
 
     @contextmanager
     def admit(self, count: int) -> Iterator[None]:
@@ -110,11 +107,11 @@ class Batcher(Generic[Item]):
         finally:
             self._count_in_hand(-count)
 
-    async def embed(self, item: Item) -> Vectors:
+    async def embed(self, item: Item) -> NDArray[np.float32]:
         """One item -> (dimension,). Raises ForwardFailed. Cancelling takes it off the queue."""
         waiting = _Waiting(item, asyncio.get_running_loop().create_future())
         self._arrivals += 1
-        queue = self._queues.setdefault(self.size_class(item), deque())
+        queue = self._queues.setdefault(self.length_bucket(item), deque())
         queue.append((self._arrivals, waiting))
         self._arrived.set()
         return await waiting.answer
@@ -130,11 +127,12 @@ class Batcher(Generic[Item]):
                 )
 
     def _take(self) -> list[_Waiting[Item]]:
-        """The next batch: of the class whose oldest item waits longest, without the abandoned."""
+        """The next batch: of the bucket whose oldest item has waited longest, without the items
+        whose caller has gone."""
         batch: list[_Waiting[Item]] = []
         while self._queues and not batch:
-            size = min(self._queues, key=lambda size: self._queues[size][0][0])
-            queue = self._queues[size]
+            bucket = min(self._queues, key=lambda bucket: self._queues[bucket][0][0])
+            queue = self._queues[bucket]
             while queue and len(batch) < self.max_batch:
                 _, waiting = queue.popleft()
                 if waiting.answer.cancelled():
@@ -142,7 +140,7 @@ class Batcher(Generic[Item]):
                 else:
                     batch.append(waiting)
             if not queue:
-                del self._queues[size]
+                del self._queues[bucket]
         if not self._queues:
             self._arrived.clear()
         return batch
@@ -175,11 +173,11 @@ class Batcher(Generic[Item]):
             if not waiting.answer.done():
                 waiting.answer.set_result(vector)
 
-    def _halving(self, items: list[Item]) -> Vectors:
+    def _halving(self, items: list[Item]) -> NDArray[np.float32]:
         """The forward pass; where the device's memory is too small, in halves from now on."""
         try:
             return self.forward(items)
-        except (torch.OutOfMemoryError, MemoryError):
+        except self.device.out_of_memory:
             if len(items) == 1:
                 raise
         # Outside of the handler, whose traceback would keep the failed pass's tensors alive.

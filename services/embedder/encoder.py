@@ -14,28 +14,6 @@ from services.embedder.dcpl.model_directory import ModelCard
 from services.embedder.dcpl.network import Dcpl
 
 Pixels = NDArray[np.uint8]
-Vectors = NDArray[np.float32]
-
-
-class NoSuchDevice(Exception):
-    """The operator's fault: the device that was asked for is not there; says what to change."""
-
-
-def choose_device(wanted: str) -> torch.device:
-    """auto, cpu, cuda or cuda:<number> -> the device. Raises NoSuchDevice."""
-    count = torch.cuda.device_count()
-    if wanted == "auto":
-        wanted = "cuda" if count else "cpu"
-    if wanted == "cpu":
-        return torch.device("cpu")
-    number = int(wanted.partition(":")[2] or 0)
-    if number >= count:
-        found = f"{count} CUDA devices" if count else "no CUDA device"
-        raise NoSuchDevice(
-            f"EMBEDDER_DEVICE={wanted}: PyTorch {torch.__version__} finds {found} here; "
-            f"take auto or cpu, or give the process a GPU and its driver"
-        )
-    return torch.device("cuda", number)
 
 
 class Encoder:
@@ -44,7 +22,11 @@ class Encoder:
     def __init__(
         self, network: Dcpl, card: ModelCard, device: torch.device, precision: torch.dtype
     ) -> None:
-        """network: as load_model returns it; it is changed and shall not be used elsewhere."""
+        """network: as load_model returns it; it is changed here, and must not be used elsewhere.
+
+        Silences one warning of PyTorch for the whole process: cuDNN wants an LSTM's weights in one
+        piece of memory, where PyTorch cannot keep them in bfloat16; each call copies them together.
+        """
         self.device, self.precision = device, precision
         # Folding saves a pass over memory for each normalisation; channels-last is what the
         # convolutions of oneDNN and cuDNN want. Together 6 to 10 times the plain forward.
@@ -56,8 +38,6 @@ class Encoder:
         )
         precise_stem = _Stem(copy.deepcopy(convolution), precision)
         network.image_tower = tower
-        # Said once of bfloat16, whose LSTM weights PyTorch cannot keep in the one piece that cuDNN
-        # wants: they are copied together at each call.
         warnings.filterwarnings("ignore", message="RNN module weights are not part of single")
         self._network = network.to(device=device, dtype=precision)
         tower.set_submodule(stem, precise_stem.to(device))
@@ -67,7 +47,7 @@ class Encoder:
         self._scale = (1 / (255 * std)).view(3, 1, 1).to(device)
         self._shift = (-mean / std).view(3, 1, 1).to(device)
 
-    def encode_images(self, images: Sequence[Pixels]) -> Vectors:
+    def encode_images(self, images: Sequence[Pixels]) -> NDArray[np.float32]:
         """images: (height, width, 3) uint8 each, all of one size. Returns (batch, dimension)."""
         with torch.inference_mode():
             pixels = self._to_device(torch.from_numpy(np.stack(self._padded(images))))
@@ -75,7 +55,7 @@ class Encoder:
             planes = pixels.permute(0, 3, 1, 2).float() * self._scale + self._shift
             return _unit(self._network.encode_images(planes)[: len(images)])
 
-    def encode_captions(self, captions: Sequence[Sequence[int]]) -> Vectors:
+    def encode_captions(self, captions: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """captions: one or more word ids each. Returns (batch, dimension)."""
         with torch.inference_mode():
             lengths = torch.tensor([len(words) for words in captions])
@@ -122,9 +102,9 @@ class _Stem(nn.Module):
         return features.to(self.following)
 
 
-def _unit(vectors: Tensor) -> Vectors:
+def _unit(vectors: Tensor) -> NDArray[np.float32]:
     """(batch, dimension) -> the same, float32, each row of length 1."""
-    unit: Vectors = nn.functional.normalize(vectors.float(), dim=1).cpu().numpy()
+    unit: NDArray[np.float32] = nn.functional.normalize(vectors.float(), dim=1).cpu().numpy()
     if not np.isfinite(unit).all():
         raise ArithmeticError("the network's vectors are not finite; its weights are damaged")
     return unit

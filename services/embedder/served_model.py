@@ -1,9 +1,11 @@
 """One model being served: an image file or a caption in, a result for the caller out."""
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -12,10 +14,11 @@ from numpy.typing import NDArray
 
 from passerby.contract import MAX_CAPTION_CHARACTERS
 from passerby.v1 import embedder_pb2
-from services.embedder.batcher import Batcher, Device
+from services.embedder.batcher import Batcher
 from services.embedder.dcpl.model_directory import ModelCard, load_model
 from services.embedder.dcpl.precision import choose_precision
 from services.embedder.dcpl.vocabulary import Vocabulary, tokenise
+from services.embedder.device import Device
 from services.embedder.encoder import Encoder, Pixels
 from services.embedder.images import InvalidImage, decode
 
@@ -23,12 +26,14 @@ from services.embedder.images import InvalidImage, decode
 SUITABLE_BATCH = {"cpu": 16, "cuda": 256}
 UNKNOWN_WORDS_SHOWN = 10
 
+Results = list[embedder_pb2.EmbedResult]
+
 
 class InvalidCaption(ValueError):
     """The caller's fault: the caption says nothing that can be embedded; tells why."""
 
 
-def understand(caption: str, vocabulary: Vocabulary) -> tuple[list[int], list[str]]:
+def parse_caption(caption: str, vocabulary: Vocabulary) -> tuple[list[int], list[str]]:
     """A caption -> the ids of its words, and those words (once each) that are not known.
 
     Raises InvalidCaption.
@@ -51,13 +56,13 @@ def understand(caption: str, vocabulary: Vocabulary) -> tuple[list[int], list[st
     return vocabulary.encode(caption), unknown
 
 
-def length_class(words: Sequence[int]) -> int:
-    """Captions of up to 32, 64, 128, ... words: within a class padding costs little."""
+def length_bucket(words: Sequence[int]) -> int:
+    """Captions of up to 32, 64, 128, ... words: within a bucket padding costs little."""
     return max(len(words) - 1, 31).bit_length()
 
 
 class ServedModel:
-    """A loaded model with its two queues; `batchers` must be run for anything to be answered."""
+    """A loaded model with its two queues; within `async with` they are worked off."""
 
     def __init__(
         self,
@@ -72,19 +77,24 @@ class ServedModel:
         self.card = card
         self._decoders = decoders
         max_batch = max_batch or SUITABLE_BATCH[encoder.device.type]
-        self.images = Batcher[Pixels](
-            encoder.encode_images, device, card.name, "images", max_batch, max_queue
+        self._images = Batcher[Pixels](
+            encoder.encode_images,
+            device,
+            model=card.name,
+            modality="images",
+            max_batch=max_batch,
+            max_queue=max_queue,
         )
-        self.captions = Batcher[Sequence[int]](
+        self._captions = Batcher[Sequence[int]](
             encoder.encode_captions,
             device,
-            card.name,
-            "captions",
-            max_batch,
-            max_queue,
-            size_class=length_class,
+            model=card.name,
+            modality="captions",
+            max_batch=max_batch,
+            max_queue=max_queue,
+            length_bucket=length_bucket,
         )
-        self.batchers = (self.images, self.captions)
+        self._running = contextlib.AsyncExitStack()
         # Decoded images are large: no more of them than keep the device busy.
         self._decoded = asyncio.Semaphore((device.passes_at_once + 1) * max_batch)
         self.description = embedder_pb2.Model(
@@ -97,26 +107,48 @@ class ServedModel:
             image_size=embedder_pb2.ImageSize(height=card.image_height, width=card.image_width),
         )
 
-    async def embed_image(self, data: bytes) -> embedder_pb2.EmbedResult:
-        """An image file -> its vector, or what is wrong with it."""
+    async def __aenter__(self) -> Self:
+        group = await self._running.enter_async_context(asyncio.TaskGroup())
+        for running in (self._images.run(), self._captions.run()):
+            self._running.callback(group.create_task(running).cancel)
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self._running.aclose()
+
+    async def embed_images(self, images: Sequence[bytes]) -> Results:
+        """One result for each image file, in order: its vector, or what is wrong with it.
+
+        Raises Overloaded, InvalidRequest (more than can ever be queued) and ForwardFailed.
+        """
+        with self._images.admit(len(images)):
+            return await _all(self._embed_image(data) for data in images)
+
+    async def embed_captions(self, captions: Sequence[str]) -> Results:
+        """One result for each caption, in order: its vector and the words that were ignored, or
+        what is wrong with it. Raises as embed_images does.
+        """
+        with self._captions.admit(len(captions)):
+            return await _all(self._embed_caption(caption) for caption in captions)
+
+    async def _embed_image(self, data: bytes) -> embedder_pb2.EmbedResult:
         async with self._decoded:
             try:
                 pixels = await asyncio.get_running_loop().run_in_executor(
                     self._decoders, self._decode, data
                 )
             except InvalidImage as error:
-                self.images.count_refused("invalid")
+                self._images.count_refused("invalid")
                 return _refused(str(error))
-            return _embedded(await self.images.embed(pixels))
+            return _embedded(await self._images.embed(pixels))
 
-    async def embed_caption(self, caption: str) -> embedder_pb2.EmbedResult:
-        """A caption -> its vector and the words that were ignored, or what is wrong with it."""
+    async def _embed_caption(self, caption: str) -> embedder_pb2.EmbedResult:
         try:
-            words, unknown = understand(caption, self.card.vocabulary)
+            words, unknown = parse_caption(caption, self.card.vocabulary)
         except InvalidCaption as error:
-            self.captions.count_refused("invalid")
+            self._captions.count_refused("invalid")
             return _refused(str(error))
-        return _embedded(await self.captions.embed(words), unknown)
+        return _embedded(await self._captions.embed(words), unknown)
 
     def _decode(self, data: bytes) -> Pixels:
         return decode(data, height=self.card.image_height, width=self.card.image_width)
@@ -140,6 +172,16 @@ def load_encoder(
         encoder.encode_captions([[card.vocabulary.unknown] * 20] * batch)
         batch //= 2
     return card, encoder
+
+
+async def _all(answers: Iterable[Coroutine[Any, Any, embedder_pb2.EmbedResult]]) -> Results:
+    """Awaits them together, in order; the first failure cancels the rest and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(answer) for answer in answers]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def _embedded(

@@ -107,8 +107,10 @@ class PortTaken(Exception):
 
 
 def listen(server: grpc.aio.Server, host: str, port: int) -> int:
-    """Binds the server; returns the port, which is chosen by the system for 0."""
+    """Binds the server; returns the port, which the system chooses for 0. Raises PortTaken."""
     try:
-        return server.add_insecure_port(f"{host}:{port}")
+        port = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
         raise PortTaken(f"{host}:{port} is taken or not an address of this machine") from error
+    log.info("listening", grpc=f"{host}:{port}")
+    return port

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 
 import structlog
 from grpc_health.v1 import health_pb2
@@ -19,6 +19,9 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 PROBE_TIMEOUT_S = 5
 REMIND_S = 30
 
+Probe = Callable[[], Awaitable[object]]
+"""Raises when what it asks is not well."""
+
 READY = Gauge("passerby_ready", "1 while the service can do its work, else 0.")
 
 
@@ -30,11 +33,11 @@ class Health:
     process can answer at all (liveness).
     """
 
-    def __init__(self, dependencies: Iterable[str]) -> None:
+    def __init__(self, probes: Mapping[str, Probe | None]) -> None:
+        """probes: by dependency; None where the service itself reports how it is."""
         self.servicer = aio.HealthServicer()
-        self.problems: dict[str, str] = {
-            name: f"{name} has not answered yet" for name in dependencies
-        }
+        self.probes = probes
+        self.problems: dict[str, str] = {name: f"{name} has not answered yet" for name in probes}
         self._draining = False
 
     async def start(self) -> None:
@@ -67,12 +70,10 @@ class Health:
         READY.set(self.ready)
         await self.servicer.set("", SERVING if self.ready else NOT_SERVING)
 
-    async def watch(
-        self, dependency: str, probe: Callable[[], Awaitable[object]], *, interval_s: float = 1.0
-    ) -> None:
-        """Probes a dependency until cancelled; `probe` raises when it is not well.
+    async def watch(self, dependency: str, probe: Probe, *, interval_s: float = 1.0) -> None:
+        """Probes a dependency until cancelled.
 
-        A probe has 5 seconds. Its first failure is logged, and what lasts every 30 seconds.
+        A probe has PROBE_TIMEOUT_S. Its first failure is logged, and what lasts every 30 seconds.
         """
         said = -math.inf
         while True:

@@ -9,7 +9,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from services.embedder.batcher import Batcher, Device, ForwardFailed
+from services.embedder.batcher import Batcher, ForwardFailed
+from services.embedder.device import Device
 from services.runtime.errors import InvalidRequest, Overloaded
 
 Vectors = NDArray[np.float32]
@@ -50,8 +51,8 @@ async def make(network: Network) -> AsyncIterator[Make]:
     device, running = Device(1), []
 
     def make_batcher(**settings: object) -> Batcher[int]:
-        options = {"max_batch": 4, "max_queue": 100} | settings
-        batcher = Batcher[int](network.forward, device, "tiny", "images", **options)
+        options = {"model": "tiny", "modality": "images", "max_batch": 4, "max_queue": 100}
+        batcher = Batcher[int](network.forward, device, **options | settings)
         running.append(asyncio.create_task(batcher.run()))
         return batcher
 
@@ -152,7 +153,7 @@ async def test_an_item_that_does_not_fit_alone_is_an_error(network: Network, mak
 async def test_items_of_different_classes_do_not_share_a_pass_and_the_oldest_goes_first(
     network: Network, make: Make
 ) -> None:
-    batcher = make(size_class=lambda number: number // 100)
+    batcher = make(length_bucket=lambda number: number // 100)
     held = await hold(network, batcher)
     tasks = await queued(batcher, 501, 1, 2, 502, 3)
     network.go_on.set()
@@ -177,7 +178,9 @@ async def test_each_thread_of_the_device_computes_a_batch_of_its_own(network: Ne
         together.wait(10)
         return network.forward(numbers)
 
-    batcher = Batcher[int](forward, device, "tiny", "images", max_batch=1, max_queue=10)
+    batcher = Batcher[int](
+        forward, device, model="tiny", modality="images", max_batch=1, max_queue=10
+    )
     running = asyncio.create_task(batcher.run())
     vectors = await asyncio.gather(*(batcher.embed(number) for number in (1, 2, 3, 4)))
     assert [vector.tolist() for vector in vectors] == [[n, n * n] for n in (1, 2, 3, 4)]

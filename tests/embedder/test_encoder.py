@@ -9,7 +9,8 @@ import torch
 
 from services.embedder.dcpl.network import IMAGE_TOWERS
 from services.embedder.dcpl.precision import choose_precision
-from services.embedder.encoder import Encoder, NoSuchDevice, choose_device
+from services.embedder.device import NoSuchDevice, choose_device
+from services.embedder.encoder import Encoder
 from tests.support.embedder import Bare
 from tests.support.models import random_network
 from tests.support.pictures import random_pixels

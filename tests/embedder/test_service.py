@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
 from passerby.v1 import embedder_pb2
-from services.runtime.process import CannotStart
+from services.runtime.service import CannotStart
 from tests.support.embedder import Bare, Serving
 from tests.support.models import DIMENSION, make_model
 from tests.support.pictures import png, random_pixels

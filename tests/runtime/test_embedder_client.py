@@ -60,7 +60,7 @@ def servicer() -> Servicer:
 
 @pytest.fixture
 async def client(servicer: Servicer) -> AsyncIterator[EmbedderClient]:
-    health = Health([])
+    health = Health({})
     await health.start()
     server = make_server(health)
     embedder_pb2_grpc.add_EmbedderServicer_to_server(servicer, server)

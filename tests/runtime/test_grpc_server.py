@@ -34,7 +34,7 @@ class Servicer(embedder_pb2_grpc.EmbedderServicer):
 
 @pytest.fixture
 async def health() -> Health:
-    health = Health(["redis"])
+    health = Health({"redis": None})
     await health.start()
     return health
 
@@ -187,7 +187,7 @@ class Named(Servicer):
 async def test_calls_pass_over_a_replica_that_is_not_ready_or_drains() -> None:
     replicas = {}
     for name in ("ready", "loading"):
-        health = Health(["models"])
+        health = Health({"models": None})
         await health.start()
         server = make_server(health)
         embedder_pb2_grpc.add_EmbedderServicer_to_server(Named(name), server)

@@ -61,7 +61,7 @@ async def pod(address: str, port: int, calls: Counter[str]) -> AsyncIterator[int
             calls[address] += 1
             return embedder_pb2.Model(name="m")
 
-    health = Health([])
+    health = Health({})
     server = grpc_server.make_server(health, "passerby.v1.Embedder")
     embedder_pb2_grpc.add_EmbedderServicer_to_server(Embedder(), server)
     port = grpc_server.listen(server, address, port)

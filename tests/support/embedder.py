@@ -14,9 +14,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from numpy.typing import NDArray
 
 from passerby.v1 import embedder_pb2_grpc
+from services.embedder.__main__ import main
 from services.embedder.dcpl.model_directory import ModelCard
 from services.embedder.dcpl.network import Dcpl
-from services.embedder.server import serve
 from services.embedder.settings import EmbedderSettings
 from tests.support.processes import free_port
 
@@ -73,7 +73,7 @@ def serving_from(model_directory: Path) -> Serving:
         port, stop = free_port(), asyncio.Event()
         defaults = {"models": str(model_directory), "precision": "float32", "device": "cpu"}
         ended = asyncio.create_task(
-            serve(EmbedderSettings(**{"port": port} | defaults | settings), stop)
+            main(EmbedderSettings(**{"port": port} | defaults | settings), stop)
         )
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             stub = embedder_pb2_grpc.EmbedderStub(channel)

@@ -1,17 +1,19 @@
-"""How a service's process starts and ends: settings, logs, signals, exit codes."""
+"""How every service starts, probes what it needs, drains and stops."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Protocol, TypeVar
 
 import structlog
 from prometheus_client import start_http_server
 
 from services.runtime import logs
 from services.runtime.grpc_server import PortTaken
+from services.runtime.health import Health
 from services.runtime.settings import InvalidSetting, ServiceSettings, load, shown
 
 log = structlog.get_logger()
@@ -63,3 +65,50 @@ async def _until_stopped(settings: S, main: Callable[[S, asyncio.Event], Awaitab
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     await main(settings, stop)
+
+
+class Server(Protocol):
+    """What answers callers between its start and its stop, as gRPC's server does."""
+
+    async def start(self) -> None: ...
+
+    async def stop(self, grace: float | None) -> None:
+        """grace: seconds that calls in hand may take; None ends them."""
+
+
+@contextlib.asynccontextmanager
+async def serving(
+    health: Health, *servers: Server, stop: asyncio.Event, drain_s: float, leaving_s: float = 0
+) -> AsyncIterator[None]:
+    """Runs the servers and the probes beside the body, and drains them after it.
+
+    Once `stop` is set the service is reported as not ready, so that callers turn to other
+    replicas, while the body finishes its own work. After the body, the servers take up calls for
+    another `leaving_s` seconds and finish those in hand within `drain_s`. If the body raises, all
+    ends at once.
+    """
+    await health.start()
+    beside = [
+        asyncio.create_task(health.watch(name, probe))
+        for name, probe in health.probes.items()
+        if probe
+    ]
+    beside.append(asyncio.create_task(_drain_on(stop, health)))
+    grace: float | None = None
+    try:
+        for server in servers:
+            await server.start()
+        yield
+        await health.drain()
+        await asyncio.sleep(leaving_s)
+        grace = drain_s
+    finally:
+        await asyncio.gather(*(server.stop(grace) for server in servers))
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+
+
+async def _drain_on(stop: asyncio.Event, health: Health) -> None:
+    await stop.wait()
+    await health.drain()
