@@ -21,7 +21,7 @@ from services.embedder.dcpl.vocabulary import Vocabulary
 WEIGHTS = "weights.safetensors"
 CARD = "model.json"
 
-Pixels = Annotated[int, Field(gt=0, le=4096)]
+ImageSide = Annotated[int, Field(gt=0, le=4096)]
 Mean = Annotated[float, Field(ge=0, le=1)]
 Deviation = Annotated[float, Field(gt=0, le=1)]
 Precision = Literal["float32", "float16"]
@@ -44,8 +44,8 @@ class ModelCard:
     licence: str = ""
     notes: str = ""
     architecture: Architecture
-    image_height: Pixels
-    image_width: Pixels
+    image_height: ImageSide
+    image_width: ImageSide
     mean: tuple[Mean, Mean, Mean] = (0.5, 0.5, 0.5)
     """(value / 255 - mean) / std makes an RGB image's values the network's; this one, [-1, 1]."""
     std: tuple[Deviation, Deviation, Deviation] = (0.5, 0.5, 0.5)
@@ -130,11 +130,6 @@ def load_card(directory: Path) -> ModelCard:
         ) from error
     _check_vocabulary(card, directory)
     return card
-
-
-def version(directory: Path) -> str:
-    """What a model is called in a gallery: 12 hex digits of the SHA-256 of its weights file."""
-    return hashlib.sha256(_read(directory / WEIGHTS)).hexdigest()[:12]
 
 
 def _check_vocabulary(card: ModelCard, directory: Path) -> None:

@@ -69,8 +69,3 @@ class Vocabulary:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Self:
-        """What to_json() returned. Raises TypeError or ValueError for anything else."""
-        return cls(**data | {"words": tuple(data.get("words", ()))})

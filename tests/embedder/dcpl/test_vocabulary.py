@@ -57,11 +57,6 @@ def test_an_imported_vocabulary_keeps_case_and_its_own_ids() -> None:
     assert len(vocabulary) == 3
 
 
-def test_json_gives_the_same_vocabulary_back() -> None:
-    vocabulary = Vocabulary(("the", "Man"), first=0, unknown=2, padding=0, lower=False)
-    assert Vocabulary.from_json(vocabulary.to_json()) == vocabulary
-
-
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
