@@ -1,6 +1,8 @@
 """Dynamic batching: what shares a forward pass, and that every waiter gets an answer."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -12,8 +14,6 @@ from numpy.typing import NDArray
 from services.embedder.batcher import Batcher, ForwardFailed
 from services.embedder.device import Device
 from services.runtime.errors import InvalidRequest, Overloaded
-
-Vectors = NDArray[np.float32]
 
 
 class Network:
@@ -27,7 +27,7 @@ class Network:
         self.fail_with: Exception | None = None
         self.memory = 1000
 
-    def forward(self, numbers: Sequence[int]) -> Vectors:
+    def forward(self, numbers: Sequence[int]) -> NDArray[np.float32]:
         self.entered.set()
         assert self.go_on.wait(10)
         self.batches.append(list(numbers))
@@ -50,9 +50,21 @@ Make = Callable[..., Batcher[int]]
 async def make(network: Network) -> AsyncIterator[Make]:
     device, running = Device(1), []
 
-    def make_batcher(**settings: object) -> Batcher[int]:
-        options = {"model": "tiny", "modality": "images", "max_batch": 4, "max_queue": 100}
-        batcher = Batcher[int](network.forward, device, **options | settings)
+    def make_batcher(
+        *,
+        max_batch: int = 4,
+        max_queue: int = 100,
+        length_bucket: Callable[[int], int] = lambda _: 0,
+    ) -> Batcher[int]:
+        batcher = Batcher[int](
+            network.forward,
+            device,
+            model="tiny",
+            modality="images",
+            max_batch=max_batch,
+            max_queue=max_queue,
+            length_bucket=length_bucket,
+        )
         running.append(asyncio.create_task(batcher.run()))
         return batcher
 
@@ -63,7 +75,7 @@ async def make(network: Network) -> AsyncIterator[Make]:
     device.threads.shutdown()
 
 
-async def hold(network: Network, batcher: Batcher[int]) -> asyncio.Task[Vectors]:
+async def hold(network: Network, batcher: Batcher[int]) -> asyncio.Task[NDArray[np.float32]]:
     """Keeps the device busy with the number 0 until `go_on` is set."""
     network.go_on.clear()
     held = asyncio.create_task(batcher.embed(0))
@@ -71,13 +83,13 @@ async def hold(network: Network, batcher: Batcher[int]) -> asyncio.Task[Vectors]
     return held
 
 
-async def queued(batcher: Batcher[int], *numbers: int) -> list[asyncio.Task[Vectors]]:
+async def queued(batcher: Batcher[int], *numbers: int) -> list[asyncio.Task[NDArray[np.float32]]]:
     tasks = [asyncio.create_task(batcher.embed(number)) for number in numbers]
     await asyncio.sleep(0)
     return tasks
 
 
-async def test_what_waits_while_the_device_is_busy_shares_the_next_pass(
+async def test_items_that_wait_for_the_device_share_the_next_pass(
     network: Network, make: Make
 ) -> None:
     batcher = make(max_batch=4)
@@ -101,7 +113,7 @@ async def test_items_whose_caller_has_gone_never_reach_the_device(
     assert network.batches == [[0], [2]]
 
 
-async def test_a_queue_of_only_abandoned_items_does_not_stop_the_batcher(
+async def test_a_queue_whose_callers_have_all_gone_does_not_stop_the_batcher(
     network: Network, make: Make
 ) -> None:
     batcher = make()
@@ -150,7 +162,7 @@ async def test_an_item_that_does_not_fit_alone_is_an_error(network: Network, mak
         await make().embed(1)
 
 
-async def test_items_of_different_classes_do_not_share_a_pass_and_the_oldest_goes_first(
+async def test_length_buckets_do_not_share_a_pass_and_the_oldest_item_goes_first(
     network: Network, make: Make
 ) -> None:
     batcher = make(length_bucket=lambda number: number // 100)
@@ -174,7 +186,7 @@ async def test_each_thread_of_the_device_computes_a_batch_of_its_own(network: Ne
     device = Device(2)
     together = threading.Barrier(2)
 
-    def forward(numbers: Sequence[int]) -> Vectors:
+    def forward(numbers: Sequence[int]) -> NDArray[np.float32]:
         together.wait(10)
         return network.forward(numbers)
 
@@ -204,3 +216,8 @@ async def test_a_request_that_can_never_fit_is_told_to_be_split(make: Make) -> N
     refused = pytest.raises(InvalidRequest, match=r"11 in one request .* 10.* split")
     with refused, make(max_queue=10).admit(11):
         pass
+
+
+def test_the_batcher_needs_no_torch() -> None:
+    code = "import sys, services.embedder.batcher; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

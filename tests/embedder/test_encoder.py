@@ -75,7 +75,7 @@ def test_vectors_that_are_not_finite_are_an_error_and_never_an_answer() -> None:
         encoder.encode_images([random_pixels(0)])
 
 
-def test_a_device_that_is_not_there_is_said_plainly() -> None:
+def test_a_missing_device_is_named_with_what_to_change() -> None:
     count = torch.cuda.device_count()
     with pytest.raises(NoSuchDevice, match=rf"EMBEDDER_DEVICE=cuda:{count}: .*auto or cpu"):
         choose_device(f"cuda:{count}")

@@ -104,7 +104,7 @@ def test_a_palette_with_transparency_is_laid_over_white() -> None:
     assert (pixels[HEIGHT // 2 + 4 :] == BLUE).all()
 
 
-def test_of_an_animation_the_first_frame_is_taken() -> None:
+def test_an_animation_is_read_as_its_first_frame() -> None:
     frames = [Image.new("RGB", (40, 80), "black")] * 2
     data = file_of(half_and_half(), "GIF", save_all=True, append_images=frames)
     assert_red_above_blue(read(data))
@@ -150,7 +150,7 @@ def test_a_large_photograph_looks_as_it_does_when_scaled_by_hand() -> None:
         (file_of(Image.new("F", (4, 4)), "TIFF"), "floating-point"),
     ],
 )
-def test_what_cannot_be_read_is_refused_with_the_reason(data: bytes, reason: str) -> None:
+def test_a_file_that_cannot_be_read_is_rejected_with_the_reason(data: bytes, reason: str) -> None:
     with pytest.raises(InvalidImage, match=reason):
         read(data)
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -30,7 +31,8 @@ def start(port: int, model_directory: Path) -> "subprocess.Popen[bytes]":
 async def ready(port: int) -> None:
     def serves() -> bool:
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            health = health_pb2_grpc.HealthStub(channel)
+            # The stub's types leave its methods out, as they differ for asynchronous channels.
+            health: Any = health_pb2_grpc.HealthStub(channel)
             try:
                 answer = health.Check(health_pb2.HealthCheckRequest(), timeout=5)
             except grpc.RpcError:
@@ -51,17 +53,20 @@ def replicas(model_directory: Path) -> Iterator[dict[int, "subprocess.Popen[byte
 
 
 @pytest.mark.timeout(400)  # four starts and two stops, each of seconds where much else runs
-async def test_restarting_one_replica_after_the_other_is_not_noticed(
+async def test_a_rolling_restart_of_two_replicas_fails_no_call(
     replicas: dict[int, "subprocess.Popen[bytes]"], model_directory: Path
 ) -> None:
     answered, done = [0, 0], asyncio.Event()
 
-    async def load(stub: embedder_pb2_grpc.EmbedderStub, kind: int) -> None:
+    async def load(stub: "embedder_pb2_grpc.EmbedderAsyncStub", kind: int) -> None:
         captions = embedder_pb2.EmbedCaptionsRequest(captions=["a man"])
         images = embedder_pb2.EmbedImagesRequest(images=[png(random_pixels(i)) for i in range(4)])
         while not done.is_set():
-            call = stub.EmbedImages(images) if kind else stub.EmbedCaptions(captions)
-            assert all(result.vector for result in (await call).results)
+            if kind:
+                results = (await stub.EmbedImages(images)).results
+            else:
+                results = (await stub.EmbedCaptions(captions)).results
+            assert all(result.vector for result in results)
             answered[kind] += 1
             await asyncio.sleep(0.05)  # or the replica that starts would hardly get to compute
 
@@ -74,7 +79,7 @@ async def test_restarting_one_replica_after_the_other_is_not_noticed(
         await ready(port)
     target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in replicas)
     async with connect(target) as channel, asyncio.TaskGroup() as group:
-        stub = embedder_pb2_grpc.EmbedderStub(channel)
+        stub: embedder_pb2_grpc.EmbedderAsyncStub = embedder_pb2_grpc.EmbedderStub(channel)
         for kind in (0, 1) * 4:
             group.create_task(load(stub, kind))
         for port, process in list(replicas.items()):
@@ -107,13 +112,13 @@ def test_a_wrong_setting_is_named_with_its_value(
         load(EmbedderSettings)
 
 
-def test_without_a_model_it_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_embedder_without_a_model_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("EMBEDDER_MODELS", raising=False)
     with pytest.raises(InvalidSetting, match="EMBEDDER_MODELS is not set: model directories"):
         load(EmbedderSettings)
 
 
-def test_a_start_that_is_impossible_ends_with_code_2_and_the_reason(tmp_path: Path) -> None:
+def test_a_missing_model_ends_the_start_with_code_2_and_the_reason(tmp_path: Path) -> None:
     environment = {"EMBEDDER_PORT": str(free_port()), "EMBEDDER_MODELS": str(tmp_path / "none")}
     ended = subprocess.run(
         COMMAND, env={**os.environ, **environment}, capture_output=True, text=True, timeout=90

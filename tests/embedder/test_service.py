@@ -158,7 +158,7 @@ def batches() -> float:
     return sum(REGISTRY.get_sample_value(name, label) or 0 for label in labels)
 
 
-async def test_more_than_the_queue_holds_is_refused_and_the_rest_is_answered(
+async def test_a_full_queue_refuses_calls_and_answers_the_rest(
     serving: Serving,
 ) -> None:
     async with serving(max_queue=8) as service:
@@ -175,7 +175,7 @@ async def test_more_than_the_queue_holds_is_refused_and_the_rest_is_answered(
     assert too_long.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_what_misses_its_deadline_leaves_the_queue(serving: Serving) -> None:
+async def test_a_call_that_misses_its_deadline_leaves_the_queue(serving: Serving) -> None:
     async with serving(max_queue=600, max_batch=1) as service:
         with pytest.raises(grpc.aio.AioRpcError) as late:
             await service.stub.EmbedImages(images(*range(600)), timeout=0.3)
@@ -188,7 +188,7 @@ async def test_what_misses_its_deadline_leaves_the_queue(serving: Serving) -> No
         assert len((await service.stub.EmbedImages(images(1))).results) == 1
 
 
-async def test_while_models_load_it_is_alive_but_not_ready(
+async def test_an_embedder_that_loads_its_models_is_alive_but_not_ready(
     serving: Serving, model_directory: Path, tmp_path: Path
 ) -> None:
     """The weights come through a pipe, so that loading takes as long as this test likes."""
@@ -222,13 +222,13 @@ async def test_a_broken_model_ends_the_start_with_the_file_and_the_remedy(
                 pass
 
 
-async def test_a_device_that_is_not_there_ends_the_start(serving: Serving) -> None:
+async def test_a_missing_device_ends_the_start(serving: Serving) -> None:
     with pytest.raises(CannotStart, match="EMBEDDER_DEVICE=cuda:77"):
         async with serving(device="cuda:77"):
             pass
 
 
-async def test_what_is_in_hand_when_it_stops_is_answered(serving: Serving) -> None:
+async def test_calls_in_hand_are_answered_when_the_embedder_stops(serving: Serving) -> None:
     async with serving(max_batch=2) as service:
         calls = [asyncio.ensure_future(service.stub.EmbedImages(images(*range(20))))]
         labels = {"model": "random-0", "modality": "images"}

@@ -1,6 +1,7 @@
 """The embedder's client over real gRPC: results in order, rejections in place, errors as ours."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import numpy as np
@@ -20,9 +21,10 @@ from services.runtime.errors import (
 from services.runtime.grpc_client import connect
 from services.runtime.grpc_server import listen, make_server
 from services.runtime.health import Health
+from tests.support.embedder_servicer import EmptyEmbedder
 
 
-class Servicer(embedder_pb2_grpc.EmbedderServicer):
+class Servicer(EmptyEmbedder):
     """Gives the results that a test has put in, or raises its error."""
 
     def __init__(self) -> None:
@@ -37,17 +39,17 @@ class Servicer(embedder_pb2_grpc.EmbedderServicer):
         return self.results
 
     async def EmbedImages(  # noqa: N802 - the contract's name
-        self, request: embedder_pb2.EmbedImagesRequest, context: object
+        self, request: embedder_pb2.EmbedImagesRequest, context: Any
     ) -> embedder_pb2.EmbedImagesResponse:
         return embedder_pb2.EmbedImagesResponse(model="0123", results=self.results_for(request))
 
     async def EmbedCaptions(  # noqa: N802 - the contract's name
-        self, request: embedder_pb2.EmbedCaptionsRequest, context: object
+        self, request: embedder_pb2.EmbedCaptionsRequest, context: Any
     ) -> embedder_pb2.EmbedCaptionsResponse:
         return embedder_pb2.EmbedCaptionsResponse(model="0123", results=self.results_for(request))
 
     async def GetModel(  # noqa: N802 - the contract's name
-        self, request: embedder_pb2.GetModelRequest, context: object
+        self, request: embedder_pb2.GetModelRequest, context: Any
     ) -> embedder_pb2.Model:
         self.results_for(request)
         return embedder_pb2.Model(name="example")

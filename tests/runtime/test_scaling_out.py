@@ -18,6 +18,7 @@ from passerby.channel import CHANNEL_OPTIONS, SERVICE_CONFIG
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.runtime import grpc_server
 from services.runtime.health import Health
+from tests.support.embedder_servicer import EmptyEmbedder
 
 
 class HeadlessService(socketserver.BaseRequestHandler):
@@ -54,9 +55,9 @@ def dns(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def pod(address: str, port: int, calls: Counter[str]) -> AsyncIterator[int]:
-    class Embedder(embedder_pb2_grpc.EmbedderServicer):
-        async def GetModel(  # noqa: N802
-            self, request: Any, context: Any
+    class Embedder(EmptyEmbedder):
+        async def GetModel(  # noqa: N802 - the contract's name
+            self, request: embedder_pb2.GetModelRequest, context: Any
         ) -> embedder_pb2.Model:
             calls[address] += 1
             return embedder_pb2.Model(name="m")

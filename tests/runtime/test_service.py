@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -16,11 +17,12 @@ from services.runtime.grpc_server import listen, make_server
 from services.runtime.health import Health
 from services.runtime.service import serving
 from tests.conftest import free_port
+from tests.support.embedder_servicer import EmptyEmbedder
 
 REPOSITORY = Path(__file__).parents[2]
 
 
-class Servicer(embedder_pb2_grpc.EmbedderServicer):
+class Servicer(EmptyEmbedder):
     """Answers a call once it is released."""
 
     def __init__(self) -> None:
@@ -28,7 +30,7 @@ class Servicer(embedder_pb2_grpc.EmbedderServicer):
         self.release = asyncio.Event()
 
     async def GetModel(  # noqa: N802 - the contract's name
-        self, request: embedder_pb2.GetModelRequest, context: object
+        self, request: embedder_pb2.GetModelRequest, context: Any
     ) -> embedder_pb2.Model:
         self.arrived.set()
         await self.release.wait()
@@ -76,9 +78,9 @@ async def test_health_follows_the_probes_while_the_service_runs(servicer: Servic
         await probed.wait()
         while health.problems["redis"]:
             await asyncio.sleep(0.01)
-        assert not health.ready, "nobody has reported the models"
+        before = health.ready
         await health.report("models", "")
-        assert health.ready
+        assert (before, health.ready) == (False, True)
     await parts.channel.close()
 
 

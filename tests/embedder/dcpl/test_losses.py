@@ -141,7 +141,7 @@ def test_a_match_without_probability_is_moved_by_contrastive_and_not_by_cmpm() -
     moved = []
     for loss in (cmpm_loss, contrastive_loss):
         images = torch.tensor([[20.0, 0.0], [20.0, 0.0]], requires_grad=True)
-        loss(images, captions, identities).backward()
+        torch.autograd.backward(loss(images, captions, identities))
         assert images.grad is not None
         moved.append(images.grad[0, 0].item())
     assert abs(moved[0]) < 1e-6
@@ -178,7 +178,10 @@ def test_the_gradients_are_right() -> None:
     loss = CmpcLoss(3, 4).double()
 
     def cmpc(images: Tensor, captions: Tensor, weight: Tensor) -> Tensor:
-        return torch.func.functional_call(loss, {"weight": weight}, (images, captions, identities))
+        value: Tensor = torch.func.functional_call(
+            loss, {"weight": weight}, (images, captions, identities)
+        )
+        return value
 
     assert torch.autograd.gradcheck(cmpc, (images, captions, loss.weight))
 
@@ -202,7 +205,7 @@ def test_bfloat16_vectors_of_any_length_give_the_loss_of_their_values(scale: flo
     in_double = copy.deepcopy(classification).double()
     # Its product with the class weights is rounded to the 8 bits of bfloat16.
     assert losses[2].item() == pytest.approx(in_double(*exact).item(), rel=2**-9)
-    sum(losses).backward()
+    torch.autograd.backward(losses)
     assert images.grad is not None
     assert images.grad.isfinite().all()
 

@@ -71,7 +71,7 @@ def test_a_checkpoint_is_imported_shown_listed_and_verified(tmp_path: Path) -> N
     assert run("verify", target).exit_code == 0
 
 
-def test_a_variant_that_is_not_there_is_refused(tmp_path: Path) -> None:
+def test_a_missing_variant_is_refused(tmp_path: Path) -> None:
     refused = run(
         "import", *reference_files(tmp_path), "-o", tmp_path / "m", "--variant", "network_ema"
     )
@@ -79,7 +79,7 @@ def test_a_variant_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "no 'network_ema' in it, but network, epoch" in refused.output
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     refused = run("import", tmp_path / "none.pth", tmp_path / "none.pkl", "-o", tmp_path / "m")
     assert refused.exit_code == 1
     assert "none.pkl: No such file or directory" in refused.output
@@ -114,7 +114,7 @@ def test_list_goes_on_after_an_unusable_model(model: Path) -> None:
     assert second.startswith(f"{model}  small")
 
 
-def test_list_of_nothing_says_how_to_get_a_model(tmp_path: Path) -> None:
+def test_a_list_without_models_says_how_to_get_one(tmp_path: Path) -> None:
     refused = run("list", tmp_path)
     assert refused.exit_code == 1
     assert "no model below it; `passerby-model import` makes one" in refused.output

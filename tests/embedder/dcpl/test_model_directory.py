@@ -61,7 +61,7 @@ def vectors(network: Dcpl) -> torch.Tensor:
         )
 
 
-def test_what_was_saved_is_loaded(network: Dcpl, directory: Path) -> None:
+def test_a_saved_model_is_loaded_as_it_was(network: Dcpl, directory: Path) -> None:
     loaded, card = load_model(directory)
     assert replace(card, weights_sha256="") == CARD_OF_SMALL
     assert torch.equal(vectors(loaded), vectors(network))
@@ -83,11 +83,11 @@ def test_float16_halves_the_file_and_keeps_the_vectors(
 
 def test_statistics_beyond_the_range_of_float16_are_kept(tmp_path: Path) -> None:
     network = Dcpl(CARD_OF_SMALL.architecture)
-    statistics = network.image_tower[0][1].running_var
+    statistics = network.get_buffer("image_tower.0.1.running_var")
     statistics[:2] = torch.tensor([1e-9, 1e6])
     save_model(tmp_path, network, CARD_OF_SMALL, precision="float16")
     loaded, _ = load_model(tmp_path)
-    assert torch.equal(loaded.image_tower[0][1].running_var, statistics)
+    assert torch.equal(loaded.get_buffer("image_tower.0.1.running_var"), statistics)
 
 
 def test_the_version_names_the_weights_and_nothing_else(
@@ -216,7 +216,7 @@ def test_a_wrong_card_is_refused_with_the_field(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null"])
-def test_a_card_that_is_no_card_is_refused(directory: Path, content: str) -> None:
+def test_a_file_that_is_not_a_card_is_refused(directory: Path, content: str) -> None:
     (directory / CARD).write_text(content)
     with pytest.raises(InvalidModel, match=f"{CARD}: content: "):
         load_card(directory)

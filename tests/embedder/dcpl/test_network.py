@@ -1,5 +1,7 @@
 """What training and serving rely on: shapes, padding that changes nothing, gradients everywhere."""
 
+from typing import Any, Literal
+
 import pytest
 import torch
 from torch import nn
@@ -39,7 +41,8 @@ def test_every_weight_of_every_tower_learns_from_the_first_step(any_tower: Dcpl)
     any_tower.train()
     words, lengths = captions(seed=2, count=4)
     images = any_tower.encode_images(torch.randn(4, 3, 64, 64))
-    (images * any_tower.encode_captions(words, lengths)).pow(2).sum().backward()
+    captions_of_them = any_tower.encode_captions(words, lengths)
+    torch.autograd.backward((images * captions_of_them).pow(2).sum())
     idle = [
         name
         for name, weight in any_tower.named_parameters()
@@ -58,7 +61,9 @@ def test_an_image_gives_the_same_vector_alone_and_among_others(any_tower: Dcpl) 
 
 
 @pytest.mark.parametrize("recurrence", ["bidirectional", "forward_twice"])
-def test_what_stands_behind_the_last_word_changes_nothing(recurrence: str) -> None:
+def test_padding_behind_the_last_word_changes_nothing(
+    recurrence: Literal["bidirectional", "forward_twice"],
+) -> None:
     torch.manual_seed(1)
     network = Dcpl(Architecture("mobilenet_v1", 20, 12, 10, 16, recurrence)).eval()
     words, lengths = captions(seed=3)
@@ -81,7 +86,7 @@ def test_what_stands_behind_the_last_word_changes_nothing(recurrence: str) -> No
 def test_padding_gets_no_gradient(network: Dcpl) -> None:
     words, lengths = torch.tensor([[3, 4, 0, 0], [5, 6, 7, 0]]), torch.tensor([2, 3])
     network.zero_grad()
-    network.encode_captions(words, lengths).sum().backward()
+    torch.autograd.backward(network.encode_captions(words, lengths).sum())
     gradient = network.caption_tower.embedding.weight.grad
     assert gradient is not None
     assert gradient.any(dim=1).nonzero().flatten().tolist() == [3, 4, 5, 6, 7]
@@ -139,6 +144,6 @@ def test_half_precision_and_memory_layout_keep_the_vectors(
         ({"vocabulary_size": -3}, "vocabulary_size=-3: must be at least 1"),
     ],
 )
-def test_an_impossible_architecture_is_refused(change: dict[str, object], message: str) -> None:
+def test_an_impossible_architecture_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Architecture(**change)

@@ -8,7 +8,9 @@ the batch, its maximum over time, its 1x1 convolutions. They share no code with 
 import pickle
 import string
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,10 +19,16 @@ from torch.nn import functional
 
 from services.embedder.dcpl.model_directory import InvalidModel, load_model
 from services.embedder.dcpl.network import Architecture, Dcpl
-from services.embedder.dcpl.reference_checkpoint import import_reference, read_vocabulary
+from services.embedder.dcpl.reference_checkpoint import (
+    Variant,
+    import_reference,
+    read_vocabulary,
+)
 
 WORDS = ["the", "a", "Man", "man", "wearing", "red", "shirt", "and", "black", "shorts"]
 CAPTIONS = ["The man, wearing a RED shirt.", "a Man", "the the red", "black shorts and a shirt"]
+
+Spoil = Callable[[dict[str, Tensor]], object]
 
 
 def convolution_block(channels: int, wider: int, stride: int) -> nn.Sequential:
@@ -62,7 +70,8 @@ class ReferenceMobileNet(nn.Module):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.model(images)
+        features: Tensor = self.model(images)
+        return features
 
 
 class Bottleneck(nn.Module):
@@ -81,10 +90,11 @@ class Bottleneck(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.bn1(self.conv1(x)).relu()
+        y: Tensor = self.bn1(self.conv1(x)).relu()
         y = self.bn2(self.conv2(y)).relu()
         y = self.bn3(self.conv3(y))
-        return (y + (x if self.downsample is None else self.downsample(x))).relu()
+        y += x if self.downsample is None else self.downsample(x)
+        return y.relu()
 
 
 class ReferenceResNet50(nn.Module):
@@ -136,10 +146,12 @@ class Reference(nn.Module):
         self.conv_text = nn.Conv2d(32, 40, 1)
 
     def image_vectors(self, images: Tensor) -> Tensor:
-        return self.conv_images(self.image_model(images)).flatten(1)
+        projected: Tensor = self.conv_images(self.image_model(images))
+        return projected.flatten(1)
 
     def caption_vectors(self, words: Tensor) -> Tensor:
-        return self.conv_text(self.bilstm(words)).flatten(1)
+        projected: Tensor = self.conv_text(self.bilstm(words))
+        return projected.flatten(1)
 
 
 def reference_network(tower: str, seed: int, rows: int) -> Reference:
@@ -151,6 +163,8 @@ def reference_network(tower: str, seed: int, rows: int) -> Reference:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
         if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None
+            assert module.running_var is not None
             nn.init.uniform_(module.weight, 0.7, 1.3)
             nn.init.normal_(module.bias, std=0.3)
             nn.init.normal_(module.running_mean, std=0.3)
@@ -178,7 +192,8 @@ def write_vocabulary(path: Path, content: object) -> Path:
 
 @pytest.fixture(scope="module", params=["mobilenet_v1", "resnet50"])
 def tower(request: pytest.FixtureRequest) -> str:
-    return request.param
+    name: str = request.param
+    return name
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +210,7 @@ def files(
     networks: dict[str, Reference], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("reference")
-    content = {key: with_prefix(network) for key, network in networks.items()}
+    content: dict[str, Any] = {key: with_prefix(network) for key, network in networks.items()}
     content |= {"epoch": 59, "W": nn.Parameter(torch.rand(40, 7))}
     torch.save(content, folder / "59.pth.tar")
     ranks = {word: rank for rank, word in enumerate(WORDS)}
@@ -215,7 +230,7 @@ def vocabulary(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("variant", ["network", "network_ema", "auto"])
 def test_an_imported_checkpoint_gives_the_references_vectors(
-    files: tuple[Path, Path], networks: dict[str, Reference], variant: str, tmp_path: Path
+    files: tuple[Path, Path], networks: dict[str, Reference], variant: Variant, tmp_path: Path
 ) -> None:
     card = import_reference(*files, tmp_path / "model", name="imported", variant=variant)
     network, loaded = load_model(tmp_path / "model")
@@ -288,7 +303,7 @@ def test_a_single_network_without_prefix_is_imported_too(
     ],
 )
 def test_an_unusable_checkpoint_is_refused_with_the_reason(
-    small: dict[str, Tensor], vocabulary: Path, tmp_path: Path, spoil, message: str
+    small: dict[str, Tensor], vocabulary: Path, tmp_path: Path, spoil: Spoil, message: str
 ) -> None:
     spoil(small)
     torch.save({"network": small}, tmp_path / "bad.pth")
@@ -353,7 +368,7 @@ def test_a_hostile_checkpoint_runs_nothing(vocabulary: Path, tmp_path: Path) -> 
         (OrderedDict(man=0), "could run code"),
     ],
 )
-def test_anything_but_words_and_ranks_is_refused(
+def test_a_vocabulary_that_is_not_words_and_ranks_is_refused(
     tmp_path: Path, content: object, message: str
 ) -> None:
     with pytest.raises(InvalidModel, match=message):

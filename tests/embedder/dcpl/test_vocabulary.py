@@ -1,6 +1,7 @@
 """Captions become the same ids in training and at query time."""
 
 import string
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -65,6 +66,6 @@ def test_an_imported_vocabulary_keeps_case_and_its_own_ids() -> None:
         ({"words": ("a",), "first": -1}, "must not be negative"),
     ],
 )
-def test_ids_that_clash_are_refused(fields: dict[str, object], message: str) -> None:
+def test_ids_that_clash_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Vocabulary(**fields)
