@@ -11,7 +11,7 @@ MAXIMUM_PIXELS = 50_000_000
 
 
 class InvalidImage(ValueError):
-    """The bytes are no image that can be read; the message says why and what to do."""
+    """The bytes cannot be read as an image; the message says why and what to do."""
 
 
 def decode(

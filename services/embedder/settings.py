@@ -1,4 +1,4 @@
-"""What the embedder is told by its environment."""
+"""The embedder's settings: EMBEDDER_* in the environment."""
 
 import os
 from pathlib import Path
@@ -41,7 +41,8 @@ class EmbedderSettings(ServiceSettings):
         4096,
         ge=1,
         le=1_000_000,
-        description="items in hand for each model, images and captions each; beyond it: overloaded",
+        description="items taken and not yet answered, for each model, images and captions apart; "
+        "more are refused with RESOURCE_EXHAUSTED",
     )
     threads: int = Field(
         0,

@@ -35,7 +35,7 @@ class Rejected:
 class EmbedderClient:
     """The embedder behind a channel. Every method raises the ServiceErrors of from_status.
 
-    version: of the model that shall embed; without one, the model that the embedder prefers.
+    version: of the model to embed with; empty for the one that the embedder prefers.
     """
 
     def __init__(self, channel: grpc.aio.Channel) -> None:

@@ -1,4 +1,4 @@
-"""What a service is told by its environment: read once, checked, shown without secrets."""
+"""Settings from the environment: read once, checked, logged without secrets."""
 
 import os
 import re
@@ -27,13 +27,15 @@ class ServiceSettings(BaseSettings):
     port: int = Field(0, ge=0, le=65535, description="port of the gRPC server")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of /metrics; 0 turns it off")
     drain_s: float = Field(
-        30, gt=0, le=3600, description="seconds that work in hand may take after SIGTERM"
+        30, gt=0, le=3600, description="seconds that work in progress may take after SIGTERM"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", validation_alias="LOG_LEVEL"
+        "info", validation_alias="LOG_LEVEL", description="lowest level that is logged"
     )
     log_format: Literal["auto", "json", "console"] = Field(
-        "auto", validation_alias="LOG_FORMAT", description="auto: console on a terminal, else json"
+        "auto",
+        validation_alias="LOG_FORMAT",
+        description="auto: console on a terminal, JSON elsewhere",
     )
 
 

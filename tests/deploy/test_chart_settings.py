@@ -190,6 +190,15 @@ def test_the_embedder_reads_the_models_that_were_delivered(source: str, models: 
     )["volumeMounts"]
 
 
+@every_service
+def test_every_setting_is_described(service: str) -> None:
+    settings = SERVICES[service]
+    silent = [
+        variable_of(settings, n) for n, f in settings.model_fields.items() if not f.description
+    ]
+    assert silent == []
+
+
 def test_readme_and_schema_are_what_values_and_settings_generate() -> None:
     for path, text in generated().items():
         assert path.read_text() == text, f"{path.name} is out of date: run `make chart`"

@@ -1,60 +1,37 @@
 """The embedder as a process: wrong settings, signals, and a rolling restart under load."""
 
 import asyncio
+import contextlib
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.settings import EmbedderSettings
 from services.runtime.grpc_client import connect
 from services.runtime.settings import InvalidSetting, load
-from tests.support.embedder import SERVING
 from tests.support.pictures import png, random_pixels
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import Service, free_port, wait_for_health
 
 COMMAND = [sys.executable, "-m", "services.embedder"]
 
 
-def start(port: int, model_directory: Path) -> "subprocess.Popen[bytes]":
-    environment = {"EMBEDDER_PORT": str(port), "EMBEDDER_MODELS": str(model_directory)}
-    return subprocess.Popen(COMMAND, env={**os.environ, **environment})
-
-
-async def ready(port: int) -> None:
-    def serves() -> bool:
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            # The stub's types leave its methods out, as they differ for asynchronous channels.
-            health: Any = health_pb2_grpc.HealthStub(channel)
-            try:
-                answer = health.Check(health_pb2.HealthCheckRequest(), timeout=5)
-            except grpc.RpcError:
-                return False
-            return bool(answer.status == SERVING)
-
-    await asyncio.to_thread(wait_until, serves, "the embedder ready", 90)
-
-
 @pytest.fixture
-def replicas(model_directory: Path) -> Iterator[dict[int, "subprocess.Popen[bytes]"]]:
-    """Port -> process, of two embedders; what is put in is stopped at the end."""
-    processes = {port: start(port, model_directory) for port in (free_port(), free_port())}
-    yield processes
-    for process in processes.values():
-        process.kill()
-        process.wait()
+def replicas(model_directory: Path) -> Iterator[list[Service]]:
+    with contextlib.ExitStack() as running:
+        settings = {"EMBEDDER_MODELS": str(model_directory)}
+        yield [running.enter_context(Service("embedder", settings)) for _ in range(2)]
 
 
 @pytest.mark.timeout(400)  # four starts and two stops, each of seconds where much else runs
 async def test_a_rolling_restart_of_two_replicas_fails_no_call(
-    replicas: dict[int, "subprocess.Popen[bytes]"], model_directory: Path
+    replicas: list[Service],
 ) -> None:
     answered, done = [0, 0], asyncio.Event()
 
@@ -75,21 +52,35 @@ async def test_a_rolling_restart_of_two_replicas_fails_no_call(
         while any(now < then for now, then in zip(answered, wanted, strict=True)):
             await asyncio.sleep(0.01)
 
-    for port in replicas:
-        await ready(port)
-    target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in replicas)
+    for replica in replicas:
+        await asyncio.to_thread(replica.wait_until_serving)
+    target = "ipv4:" + ",".join(replica.address for replica in replicas)
     async with connect(target) as channel, asyncio.TaskGroup() as group:
         stub: embedder_pb2_grpc.EmbedderAsyncStub = embedder_pb2_grpc.EmbedderStub(channel)
         for kind in (0, 1) * 4:
             group.create_task(load(stub, kind))
-        for port, process in list(replicas.items()):
+        for replica in replicas:
             await more_answers()
-            process.terminate()
-            assert await asyncio.to_thread(process.wait, 60) == 0
-            replicas[port] = start(port, model_directory)
-            await ready(port)
+            assert await asyncio.to_thread(replica.end) == 0
+            await asyncio.to_thread(replica.start)
         await more_answers()
         done.set()
+
+
+def test_a_second_signal_ends_an_embedder_that_loads_its_model(
+    model_directory: Path, tmp_path: Path
+) -> None:
+    """Loading cannot be cut short: here the weights come through a pipe that nobody writes to."""
+    shutil.copytree(model_directory, tmp_path / "slow")
+    (tmp_path / "slow" / "weights.safetensors").unlink()
+    os.mkfifo(tmp_path / "slow" / "weights.safetensors")
+    with Service("embedder", {"EMBEDDER_MODELS": str(tmp_path / "slow")}) as service:
+        assert service.process is not None
+        service.wait_until_serving("live")
+        service.process.send_signal(signal.SIGTERM)
+        wait_for_health(service.address, "UNAVAILABLE", "live")
+        assert service.process.poll() is None
+        assert service.end(signal.SIGTERM) == 128 + signal.SIGTERM
 
 
 WRONG = {

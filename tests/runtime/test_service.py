@@ -6,7 +6,6 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,10 +15,8 @@ from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.runtime.grpc_server import listen, make_server
 from services.runtime.health import Health
 from services.runtime.service import serving
-from tests.conftest import free_port
 from tests.support.embedder_servicer import EmptyEmbedder
-
-REPOSITORY = Path(__file__).parents[2]
+from tests.support.processes import REPOSITORY, free_port
 
 
 class Servicer(EmptyEmbedder):

@@ -46,7 +46,7 @@ def contrastive_loss(images: Tensor, captions: Tensor, identities: Tensor) -> Te
 
 
 def _true_distribution(identities: Tensor, dtype: torch.dtype) -> Tensor:
-    """Equation 2: (batch,) -> (batch, batch), a row spread evenly over who is the same person."""
+    """Equation 2: (batch,) -> (batch, batch), each row spread evenly over the same person's."""
     matches = (identities[:, None] == identities[None, :]).to(dtype)
     return matches / matches.sum(dim=1, keepdim=True)
 

@@ -83,7 +83,9 @@ def read_vocabulary(path: Path) -> Vocabulary:
     if type(ranks) is not dict or not all(
         type(word) is str and type(rank) is int for word, rank in ranks.items()
     ):
-        raise InvalidModel(f"{path}: holds something else than a dict of str to int")
+        raise InvalidModel(
+            f"{path}: is not a dict of str to int; pickle a plain dict of word to rank"
+        )
     if sorted(ranks.values()) != list(range(len(ranks))):
         raise InvalidModel(
             f"{path}: the ranks of its {len(ranks)} words are not 0 to {len(ranks) - 1}, each "
@@ -233,7 +235,7 @@ def _convert(
             continue
         if not _MAY_BE_MISSING.search(our_name):
             raise InvalidModel(
-                f"{checkpoint}: nothing in it becomes {our_name}; is it complete, and of DCPL?"
+                f"{checkpoint}: {our_name} is missing; is the file complete, and a DCPL checkpoint?"
             )
         converted[our_name] = torch.zeros_like(weight)
     return converted

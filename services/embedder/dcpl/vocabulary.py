@@ -38,7 +38,7 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if len(self._ids) != len(self.words):
             twice = [word for word, count in Counter(self.words).items() if count > 1]
-            raise ValueError(f"words: {twice[0]!r} stands there more than once")
+            raise ValueError(f"words: {twice[0]!r} is listed more than once")
         if min(self.first, self.unknown, self.padding) < 0:
             raise ValueError("first, unknown and padding must not be negative")
         if self.first <= self.unknown < self.first + len(self.words):

@@ -204,7 +204,7 @@ def test_weights_of_another_network_are_refused_with_what_differs(directory: Pat
         (lambda card: card["architecture"].update(recurrence="none"), "architecture.recurrence: "),
         (lambda card: card["vocabulary"]["words"].append("extra"), "needs 9 ids, .* has 8 rows"),
         (lambda card: card["vocabulary"]["words"].pop(), "needs 7 ids, .* has 8 rows"),
-        (lambda card: card["vocabulary"]["words"].append("man"), "'man' stands there more than"),
+        (lambda card: card["vocabulary"]["words"].append("man"), "'man' is listed more than"),
     ],
 )
 def test_a_wrong_card_is_refused_with_the_field(

@@ -361,10 +361,10 @@ def test_a_hostile_checkpoint_runs_nothing(vocabulary: Path, tmp_path: Path) -> 
     [
         ({"man": 0, "a": 2}, "are not 0 to 1, each once"),
         ({"man": 0, "a": 0}, "are not 0 to 1, each once"),
-        ({"man": True}, "something else than a dict of str to int"),
-        ({"man": "0"}, "something else"),
-        ({0: 0}, "something else"),
-        (["man"], "something else"),
+        ({"man": True}, "is not a dict of str to int"),
+        ({"man": "0"}, "is not a dict of str to int"),
+        ({0: 0}, "is not a dict of str to int"),
+        (["man"], "is not a dict of str to int"),
         (OrderedDict(man=0), "could run code"),
     ],
 )

@@ -61,7 +61,7 @@ def test_an_imported_vocabulary_keeps_case_and_its_own_ids() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"words": ("a", "b", "a")}, "'a' stands there more than once"),
+        ({"words": ("a", "b", "a")}, "'a' is listed more than once"),
         ({"words": ("a", "b"), "first": 0, "unknown": 1}, "1 is a word's id"),
         ({"words": ("a",), "first": -1}, "must not be negative"),
     ],
