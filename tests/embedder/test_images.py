@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import struct
-import zlib
 from typing import Any
 
 import numpy as np
@@ -14,22 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from services.embedder.images import InvalidImage, decode
+from tests.support.pictures import BLUE, RED, file_of, half_and_half, png_claiming
 
 HEIGHT, WIDTH = 64, 32
-RED, BLUE = (200, 20, 30), (20, 40, 190)
-
-
-def half_and_half(mode: str = "RGB", size: tuple[int, int] = (40, 80)) -> Image.Image:
-    """Red above, blue below."""
-    image = Image.new("RGB", size, RED)
-    image.paste(BLUE, (0, size[1] // 2, *size))
-    return image.convert(mode)
-
-
-def file_of(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def read(data: bytes) -> NDArray[np.uint8]:
@@ -41,19 +26,6 @@ def assert_red_above_blue(pixels: NDArray[np.uint8], tolerance: int = 12) -> Non
     assert pixels.dtype == np.uint8
     for part, colour in ((pixels[: HEIGHT // 2 - 4], RED), (pixels[HEIGHT // 2 + 4 :], BLUE)):
         assert np.abs(part.astype(int) - colour).max() <= tolerance
-
-
-def png_claiming(width: int, height: int) -> bytes:
-    """A PNG of a few bytes whose header promises a size."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        checksum = struct.pack(">I", zlib.crc32(kind + body))
-        return struct.pack(">I", len(body)) + kind + body + checksum
-
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    body = zlib.compress(bytes(2000))
-    signature = b"\x89PNG\r\n\x1a\n"
-    return signature + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize(

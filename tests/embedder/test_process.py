@@ -16,7 +16,7 @@ from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.embedder.settings import EmbedderSettings
 from services.runtime.grpc_client import connect
 from services.runtime.settings import InvalidSetting, load
-from tests.support.pictures import png, random_pixels
+from tests.support.pictures import picture
 from tests.support.processes import Service, free_port, wait_for_health
 
 COMMAND = [sys.executable, "-m", "services.embedder"]
@@ -37,7 +37,7 @@ async def test_a_rolling_restart_of_two_replicas_fails_no_call(
 
     async def load(stub: "embedder_pb2_grpc.EmbedderAsyncStub", kind: int) -> None:
         captions = embedder_pb2.EmbedCaptionsRequest(captions=["a man"])
-        images = embedder_pb2.EmbedImagesRequest(images=[png(random_pixels(i)) for i in range(4)])
+        images = embedder_pb2.EmbedImagesRequest(images=[picture(i) for i in range(4)])
         while not done.is_set():
             if kind:
                 results = (await stub.EmbedImages(images)).results

@@ -16,13 +16,13 @@ from passerby.v1 import embedder_pb2
 from services.runtime.service import CannotStart
 from tests.support.embedder import Bare, Serving
 from tests.support.models import DIMENSION, make_model
-from tests.support.pictures import png, random_pixels
+from tests.support.pictures import picture, random_pixels
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def images(*seeds: int) -> embedder_pb2.EmbedImagesRequest:
-    return embedder_pb2.EmbedImagesRequest(images=[png(random_pixels(seed)) for seed in seeds])
+    return embedder_pb2.EmbedImagesRequest(images=[picture(seed) for seed in seeds])
 
 
 def captions(*texts: str, model: str = "") -> embedder_pb2.EmbedCaptionsRequest:

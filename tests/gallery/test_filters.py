@@ -12,39 +12,17 @@ from hypothesis import strategies as st
 from passerby.v1.search_pb2 import Filter
 from services.gallery.filters import both, expression, id_range, shown_key, stored_key
 from services.gallery.vectors import Row, Vectors
+from tests.support.hostile import LITERALS
 from tests.support.stores import milvus_client
 
-HOSTILE = [
-    "",
-    "gate",
-    "Gate",
-    'a "quoted" one',
-    "it's",
-    "back\\slash",
-    "trailing\\",
-    '\\"',
-    "new\nline\r\ttab",
-    '" or id > 0 or camera == "',
-    "'] == '' or 1 == 1 or tags['",
-    "%_like",
-    "{param}",
-    "名前🚶",
-    "\x00\x07\x1b",
-    "\u2028",
-    "true",
-    "1",
-    "a/b~c",
-    "$meta",
-    "id",
-]
 TIMES_US = [None, -62_135_596_800_000_000, -1, 0, 1_777_636_800_000_000, 253_402_300_799_999_999]
 
 
 def rows() -> list[Row]:
     vector = np.array([1, 0], np.float32)
-    made = [Row(n, vector, camera=text) for n, text in enumerate(HOSTILE)]
-    made += [Row(100 + n, vector, tags={text: "x"}) for n, text in enumerate(HOSTILE)]
-    made += [Row(200 + n, vector, tags={"k": text, "y": "2"}) for n, text in enumerate(HOSTILE)]
+    made = [Row(n, vector, camera=text) for n, text in enumerate(LITERALS)]
+    made += [Row(100 + n, vector, tags={text: "x"}) for n, text in enumerate(LITERALS)]
+    made += [Row(200 + n, vector, tags={"k": text, "y": "2"}) for n, text in enumerate(LITERALS)]
     made += [Row(300 + n, vector, captured_at_us=time) for n, time in enumerate(TIMES_US)]
     return made
 
@@ -94,7 +72,7 @@ def query(milvus_server: str) -> Iterator[Query]:
     client.close()
 
 
-TEXTS = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=12))
+TEXTS = st.one_of(st.sampled_from(LITERALS), st.text(max_size=12))
 MOMENTS = st.sampled_from([t for t in TIMES_US if t is not None]).map(
     lambda us: Timestamp(seconds=us // 1_000_000, nanos=us % 1_000_000 * 1000)
 )
@@ -107,7 +85,7 @@ FILTERS = st.builds(
 )
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=repr)
+@pytest.mark.parametrize("text", LITERALS, ids=repr)
 def test_each_literal_finds_exactly_its_rows(query: Query, text: str) -> None:
     for filter_ in (
         Filter(cameras=[text]),

@@ -9,9 +9,8 @@ from services.gallery.ids import bucket_and_field, candidate_ids
 from services.gallery.names import Names, names_key
 from services.gallery.redis_connection import connect
 from services.runtime.errors import Unavailable
+from tests.support.hostile import FILENAMES
 from tests.support.processes import free_port
-
-HOSTILE = ["../../etc/passwd", "new\nline", "名前/人.jpg", "nul\0", "x" * 4096, " "]
 
 
 async def claimed(names: Names, gallery: str, filenames: list[str]) -> list[int]:
@@ -23,10 +22,10 @@ async def claimed(names: Names, gallery: str, filenames: list[str]) -> list[int]
 
 async def test_a_claimed_name_is_found_in_both_directions(redis: Redis) -> None:
     names = Names(redis)
-    ids = await claimed(names, "people", HOSTILE)
-    assert ids == [candidate_ids("people", name)[0] for name in HOSTILE]
-    assert await names.ids_of("people", HOSTILE) == ids
-    assert await names.filenames_of("people", ids) == HOSTILE
+    ids = await claimed(names, "people", FILENAMES)
+    assert ids == [candidate_ids("people", name)[0] for name in FILENAMES]
+    assert await names.ids_of("people", FILENAMES) == ids
+    assert await names.filenames_of("people", ids) == FILENAMES
 
 
 async def test_claiming_again_changes_nothing(redis: Redis) -> None:

@@ -19,13 +19,9 @@ def random_pixels(seed: int, size: tuple[int, int] = (64, 32)) -> NDArray[np.uin
     return coarse.repeat(8, axis=0).repeat(8, axis=1)
 
 
-def png(pixels: NDArray[np.uint8]) -> bytes:
-    return file_of(Image.fromarray(pixels))
-
-
 def picture(number: int) -> bytes:
     """A PNG of random pixels, 64 high and 32 wide; another one for each number."""
-    return png(random_pixels(number))
+    return file_of(Image.fromarray(random_pixels(number)))
 
 
 def half_and_half(mode: str = "RGB", size: tuple[int, int] = (40, 80)) -> Image.Image:
