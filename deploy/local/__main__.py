@@ -13,7 +13,7 @@ from deploy.local.stack import REPOSITORY, Ports, Stack
 from deploy.local.supervisor import StackError
 from passerby import Client
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
-from training.synthetic import generate
+from training.synthetic.dataset import generate
 
 ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DEMO_GALLERY = "demo"

@@ -20,7 +20,7 @@ from services.embedder.images import decode
 from services.runtime.grpc_client import connect
 from tests.support.processes import Service
 from training.data.augment import normalise
-from training.synthetic import generate
+from training.synthetic.dataset import generate
 
 MODEL = REPOSITORY / "models" / "demo"
 IMAGES = 512

@@ -16,7 +16,7 @@ from services.embedder.dcpl.model_directory import load_model
 from services.embedder.images import decode
 from tests.support.stack import enqueue, make_stack
 from training.data.augment import normalise
-from training.synthetic import generate
+from training.synthetic.dataset import generate
 
 IMAGES = 2000
 SINGLES = 30

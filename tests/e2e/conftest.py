@@ -10,7 +10,7 @@ from redis import Redis
 from deploy.local.stack import Stack
 from passerby import Client
 from tests.support.stack import People, make_stack, passerby
-from training.synthetic import generate
+from training.synthetic.dataset import generate
 
 # A seed of its own: nobody here was seen in training.
 SEED = 977

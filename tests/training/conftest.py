@@ -11,7 +11,7 @@ from services.embedder.dcpl.network import Architecture
 from training.data.datasets import Dataset, read_dataset
 from training.learner import Place
 from training.recipe import RECOMMENDED, Recipe
-from training.synthetic import generate
+from training.synthetic.dataset import generate
 
 CPU = Place(torch.device("cpu"))
 CUDA = Place(torch.device("cuda"))

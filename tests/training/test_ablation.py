@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from training.ablation import ARMS, main
 from training.recipe import RECOMMENDED
-from training.synthetic import generate
+from training.synthetic.dataset import generate
 from training.train import read_history
 
 

@@ -14,7 +14,7 @@ from services.embedder.dcpl.network import Dcpl
 from training.__main__ import main
 from training.evaluation.report import RIGHT
 from training.recipe import PRESETS
-from training.synthetic import generate
+from training.synthetic.dataset import generate
 
 SMALL = ["--preset", "small", "--batch-size", "16", "--image-size", "32", "32", "--device", "cpu"]
 

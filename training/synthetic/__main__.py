@@ -26,7 +26,7 @@ def main(output: Path, images: int, seed: int, workers: int | None, hard: bool) 
             seed,
             workers,
             hard,
-            progress=lambda done, _: bar.update(task, completed=done),
+            on_progress=lambda done, _: bar.update(task, completed=done),
         )
 
 

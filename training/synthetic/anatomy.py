@@ -64,15 +64,14 @@ class Body:
 
 
 def pose(person: Person, view: View) -> Body:
+    """The person's proportions, the same in every view, in the pose of this view."""
     rng = Random(person.shades)  # noqa: S311
     stout = {"slim": 0.88, "medium": 1.0, "heavy": 1.2}[person.build] * rng.uniform(0.97, 1.03)
     belly = {"slim": 0.9, "medium": 1.0, "heavy": 1.42}[person.build]
     left, right = _trunk(person, view, stout, belly)
     child = person.age == "child"
     head = 0.082 if child else 0.066
-    raises_hand = person.held is not None and person.held.kind in (
-        "phone", "book", "cup", "umbrella"
-    )  # fmt: skip
+    raises_hand = person.held is not None and person.held.is_raised
     arms = _arms_aside if view.profile else _arms_ahead
     legs = _legs_aside if view.profile else _legs_ahead
     return Body(

@@ -1,10 +1,12 @@
 """Bags and things in the hand."""
 
 import math
+from collections.abc import Callable
 
 from training.synthetic.anatomy import SHOULDER_Y
 from training.synthetic.brush import Ink, Point
 from training.synthetic.palette import Rgb, scaled
+from training.synthetic.person import HeldKind
 from training.synthetic.sketch import Sketch
 
 _GREY: Rgb = (120, 122, 126)
@@ -128,61 +130,67 @@ def _satchel(
 def draw_held(sketch: Sketch) -> None:
     """The thing in the hand of arm 0."""
     held = sketch.person.held
-    if held is None:
-        return
-    x, y = sketch.body.arms[0][2]
-    ink, brush = sketch.cloth("held", held.colour), sketch.brush
-    match held.kind:
-        case "phone":
-            brush.polygon(
-                [
-                    (x - 0.005, y - 0.06),
-                    (x + 0.037, y - 0.06),
-                    (x + 0.037, y + 0.012),
-                    (x - 0.005, y + 0.012),
-                ],
-                ink,
-            )
-            if sketch.view.profile:
-                brush.line([(x, y - 0.05), (x, y + 0.004)], 0.01, (150, 200, 235))
-        case "book":
-            brush.polygon(
-                [
-                    (x - 0.04, y - 0.07),
-                    (x + 0.05, y - 0.07),
-                    (x + 0.05, y + 0.05),
-                    (x - 0.04, y + 0.05),
-                ],
-                ink,
-            )
-            brush.line([(x + 0.05, y - 0.064), (x + 0.05, y + 0.046)], 0.012, (240, 238, 225))
-        case "cup":
-            brush.polygon(
-                [
-                    (x - 0.012, y - 0.05),
-                    (x + 0.042, y - 0.05),
-                    (x + 0.034, y + 0.026),
-                    (x - 0.004, y + 0.026),
-                ],
-                ink,
-            )
-            brush.line([(x - 0.014, y - 0.052), (x + 0.044, y - 0.052)], 0.012, (60, 50, 46))
-        case "bottle":
-            brush.limb([(x, y + 0.0), (x, y + 0.09)], [0.036, 0.04], ink)
-            brush.limb([(x, y - 0.034), (x, y - 0.02)], [0.018, 0.02], Ink((235, 235, 235)))
-        case "shopping bag":
-            brush.ring((x, y + 0.05), 0.024, 0.04, 0.007, scaled(ink.colour, 0.6))
-            brush.polygon(
-                [
-                    (x - 0.058, y + 0.075),
-                    (x + 0.058, y + 0.075),
-                    (x + 0.064, y + 0.2),
-                    (x - 0.064, y + 0.2),
-                ],
-                ink,
-            )
-        case "umbrella":
-            _umbrella(sketch, (x, y), ink)
+    if held is not None:
+        hand = sketch.body.arms[0][2]
+        _HELD[held.kind](sketch, hand, sketch.cloth("held", held.colour))
+
+
+def _phone(sketch: Sketch, hand: Point, ink: Ink) -> None:
+    x, y = hand
+    sketch.brush.polygon(
+        [
+            (x - 0.005, y - 0.06),
+            (x + 0.037, y - 0.06),
+            (x + 0.037, y + 0.012),
+            (x - 0.005, y + 0.012),
+        ],
+        ink,
+    )
+    if sketch.view.profile:
+        sketch.brush.line([(x, y - 0.05), (x, y + 0.004)], 0.01, (150, 200, 235))
+
+
+def _book(sketch: Sketch, hand: Point, ink: Ink) -> None:
+    x, y = hand
+    sketch.brush.polygon(
+        [(x - 0.04, y - 0.07), (x + 0.05, y - 0.07), (x + 0.05, y + 0.05), (x - 0.04, y + 0.05)],
+        ink,
+    )
+    sketch.brush.line([(x + 0.05, y - 0.064), (x + 0.05, y + 0.046)], 0.012, (240, 238, 225))
+
+
+def _cup(sketch: Sketch, hand: Point, ink: Ink) -> None:
+    x, y = hand
+    sketch.brush.polygon(
+        [
+            (x - 0.012, y - 0.05),
+            (x + 0.042, y - 0.05),
+            (x + 0.034, y + 0.026),
+            (x - 0.004, y + 0.026),
+        ],
+        ink,
+    )
+    sketch.brush.line([(x - 0.014, y - 0.052), (x + 0.044, y - 0.052)], 0.012, (60, 50, 46))
+
+
+def _bottle(sketch: Sketch, hand: Point, ink: Ink) -> None:
+    x, y = hand
+    sketch.brush.limb([(x, y), (x, y + 0.09)], [0.036, 0.04], ink)
+    sketch.brush.limb([(x, y - 0.034), (x, y - 0.02)], [0.018, 0.02], Ink((235, 235, 235)))
+
+
+def _shopping_bag(sketch: Sketch, hand: Point, ink: Ink) -> None:
+    x, y = hand
+    sketch.brush.ring((x, y + 0.05), 0.024, 0.04, 0.007, scaled(ink.colour, 0.6))
+    sketch.brush.polygon(
+        [
+            (x - 0.058, y + 0.075),
+            (x + 0.058, y + 0.075),
+            (x + 0.064, y + 0.2),
+            (x - 0.064, y + 0.2),
+        ],
+        ink,
+    )
 
 
 def _umbrella(sketch: Sketch, hand: Point, ink: Ink) -> None:
@@ -203,3 +211,13 @@ def _umbrella(sketch: Sketch, hand: Point, ink: Ink) -> None:
         sketch.brush.line(
             [(centre + share * reach, rim), (centre, top)], 0.005, scaled(ink.colour, 0.75)
         )
+
+
+_HELD: dict[HeldKind, Callable[[Sketch, Point, Ink], None]] = {
+    "phone": _phone,
+    "umbrella": _umbrella,
+    "bottle": _bottle,
+    "book": _book,
+    "shopping bag": _shopping_bag,
+    "cup": _cup,
+}

@@ -84,13 +84,14 @@ class Brush:
         self._fill(corners, ink, lambda draw, fill: draw.ellipse(box, fill=fill))
 
     def ring(self, centre: Point, rx: float, ry: float, width: float, colour: Rgb) -> None:
-        """An ellipse's outline."""
+        """An ellipse's outline, as wide as `width` in the figure's units."""
         x, y = self._at(centre)
         rx, ry = rx * self._scale, ry * self._scale
         pen = max(1, round(width * self._scale))
         self._draw.ellipse([x - rx, y - ry, x + rx, y + ry], outline=colour, width=pen)
 
     def line(self, points: Sequence[Point], width: float, colour: Rgb) -> None:
+        """Straight pieces through the points; width in the figure's units, at least one pixel."""
         pen = max(1, round(width * self._scale))
         self._draw.line([self._at(p) for p in points], fill=colour, width=pen, joint="curve")
 

@@ -29,33 +29,33 @@ _SHORTEST = 12
 
 
 def told_details(
-    person: Person, view: View, rng: Random, telling: frozenset[str] = frozenset()
+    person: Person, view: View, rng: Random, distinguishing: frozenset[str] = frozenset()
 ) -> frozenset[str]:
-    """Which of the visible details one caption tells; those in `telling` always."""
+    """Which of the visible details one caption tells; those in `distinguishing` always."""
     visible = visible_details(person, view)
     told = {name for name in sorted(visible) if rng.random() < _TOLD[name]}
-    if "upper" in telling:
+    if "upper" in distinguishing:
         told |= visible & {"pattern"}
-    return frozenset(told | (visible & telling))
+    return frozenset(told | (visible & distinguishing))
 
 
 def describe(
     person: Person,
     view: View,
     rng: Random,
-    telling: frozenset[str] = frozenset(),
+    distinguishing: frozenset[str] = frozenset(),
     *,
     mistakes: bool = True,
 ) -> str:
     """A caption of one to three sentences for this view of the person.
 
-    telling: attributes that it must name, or say to be missing, and never gets wrong.
+    distinguishing: attributes that it must name, or say to be missing, and never gets wrong.
     mistakes: now and then a near colour or a misspelt word, as people make them.
     """
-    told = told_details(person, view, rng, telling)
+    told = told_details(person, view, rng, distinguishing)
     spare = sorted(visible_details(person, view) - told)
     rng.shuffle(spare)
-    phrases = Phrases(person, view, rng, telling, mistakes=mistakes)
+    phrases = Phrases(person, view, rng, distinguishing, mistakes=mistakes)
     acting = rng.random() < _ACTION_TOLD
     caption = _tell(phrases, told, rng, acting=acting)
     while len(caption.split()) < _SHORTEST and (spare or not acting):
@@ -64,7 +64,7 @@ def describe(
         else:
             acting = True
         caption = _tell(phrases, told, rng, acting=acting)
-    if mistakes and not telling and rng.random() < _MISSPELT_CAPTIONS:
+    if mistakes and not distinguishing and rng.random() < _MISSPELT_CAPTIONS:
         return _misspelt(caption, rng)
     return caption
 

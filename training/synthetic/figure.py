@@ -67,17 +67,15 @@ def _from_the_front(sketch: Sketch) -> None:
 
 
 def _from_behind(sketch: Sketch) -> None:
-    before_the_chest = sketch.person.held is not None and sketch.person.held.kind in (
-        "phone", "book", "cup", "umbrella"
-    )  # fmt: skip
-    if before_the_chest:
+    raises_hand = sketch.person.held is not None and sketch.person.held.is_raised
+    if raises_hand:  # before the chest, which then covers hand and arm
         draw_arm(sketch, 0)
         draw_held(sketch)
     draw_legs(sketch)
     draw_neck(sketch)
     draw_upper(sketch)
     draw_coat(sketch)
-    if not before_the_chest:
+    if not raises_hand:
         draw_arm(sketch, 0)
         draw_held(sketch)
     draw_arm(sketch, 1)

@@ -80,6 +80,16 @@ class Held:
     kind: HeldKind
     colour: str
 
+    @property
+    def is_raised(self) -> bool:
+        """Whether the arm that holds it is bent; else it hangs down."""
+        return self.kind in ("phone", "book", "cup", "umbrella")
+
+    @property
+    def is_before_the_chest(self) -> bool:
+        """Where the back hides it; an umbrella is seen above the head."""
+        return self.is_raised and self.kind != "umbrella"
+
 
 @dataclass(frozen=True)
 class Person:

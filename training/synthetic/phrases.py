@@ -39,7 +39,7 @@ class Aside:
 class Phrases:
     """Wordings for one person in one image; every call words it anew.
 
-    telling: attributes that are named by their plainest word, never mistaken or left vague.
+    distinguishing: attributes that are named by their plainest word, never mistaken or left vague.
     """
 
     def __init__(
@@ -47,14 +47,14 @@ class Phrases:
         person: Person,
         view: View,
         rng: Random,
-        telling: frozenset[str] = frozenset(),
+        distinguishing: frozenset[str] = frozenset(),
         *,
         mistakes: bool = True,
     ) -> None:
         self._person = person
         self._view = view
         self._rng = rng
-        self._telling = telling
+        self._distinguishing = distinguishing
         self._mistakes = mistakes
         self.he, self.his = ("he", "his") if person.gender == "man" else ("she", "her")
 
@@ -151,7 +151,7 @@ class Phrases:
     def _garment(self, part: str, garment: Upper | Lower, kind: str, told: frozenset[str]) -> str:
         colour = self._cloth(garment.colour, part)
         if garment.pattern == "plain":
-            plain = part in self._telling or self._rng.random() < 0.04
+            plain = part in self._distinguishing or self._rng.random() < 0.04
             return _words("plain" if plain else "", colour, kind)
         # Only an upper garment's pattern can be out of sight.
         if part == "upper" and "pattern" not in told:
@@ -199,11 +199,11 @@ class Phrases:
         """What the person does without: said of few, but always where it tells doubles apart."""
         for name in ("bag", "hat"):
             rarely = self._rng.random() < _SAID_TO_BE_MISSING
-            if getattr(self._person, name) is None and (name in self._telling or rarely):
+            if getattr(self._person, name) is None and (name in self._distinguishing or rarely):
                 yield Aside(f"without a {name}", f"has no {name}")
-        if self._person.held is None and "held" in self._telling:
+        if self._person.held is None and "held" in self._distinguishing:
             yield Aside("with empty hands", "has nothing in hand")
-        if self._person.eyewear is None and "eyewear" in self._telling:
+        if self._person.eyewear is None and "eyewear" in self._distinguishing:
             yield Aside("without glasses", "wears no glasses")
 
     def _bag(self, bag: Bag) -> Aside:
@@ -246,7 +246,9 @@ class Phrases:
     def _held(self, held: Held) -> Aside:
         kind = self._kind("held", held.kind, lexicon.HELD[held.kind])
         # A phone is a phone; nobody tells its colour.
-        coloured = held.kind != "phone" and ("held" in self._telling or self._rng.random() < 0.8)
+        coloured = held.kind != "phone" and (
+            "held" in self._distinguishing or self._rng.random() < 0.8
+        )
         thing = with_article(_words(self._cloth(held.colour, "held") if coloured else "", kind))
         forms = [
             Aside(f"holding {thing}", f"holds {thing}"),
@@ -261,7 +263,7 @@ class Phrases:
     # Words.
 
     def _cloth(self, name: str, part: str) -> str:
-        return self._colour(CLOTH, name, certain=part in self._telling)
+        return self._colour(CLOTH, name, certain=part in self._distinguishing)
 
     def _colour(self, table: dict[str, Colour], name: str, *, certain: bool = False) -> str:
         """A word for the colour; now and then, unless certain, for one that is close to it."""
@@ -273,7 +275,7 @@ class Phrases:
 
     def _kind(self, part: str, kind: str, words: tuple[str, ...]) -> str:
         """A word for a thing of that kind: the kind itself where doubles must be told apart."""
-        return kind if part in self._telling else self._rng.choice(words)
+        return kind if part in self._distinguishing else self._rng.choice(words)
 
     def _pick(self, *wordings: str) -> str:
         return self._rng.choice(wordings)

@@ -8,9 +8,6 @@ from training.synthetic.person import Person
 
 Facing = Literal["front", "back", "left", "right"]
 
-# Carried in front of the chest, so that the back hides it.
-_BEFORE_THE_CHEST = ("phone", "book", "cup")
-
 
 @dataclass(frozen=True)
 class View:
@@ -43,8 +40,8 @@ def draw_view(rng: Random, facing: Facing, hides_feet: float = 0.1) -> View:
 def visible_details(person: Person, view: View) -> frozenset[str]:
     """Names of the attributes that this view of the person shows.
 
-    Of Person's attributes: hair_style, hair_colour, beard, upper, logo, coat, lower, shoes, bag,
-    hat, eyewear, held, scarf; those that the person has not are never in it.
+    Of Person's attributes hair_colour, hair_style, beard, upper, pattern and sleeve (of the upper
+    garment), coat, lower, shoes, bag, hat, eyewear, held, scarf; never one that the person lacks.
     """
     front, back = view.facing == "front", view.facing == "back"
     shown = {
@@ -60,7 +57,7 @@ def visible_details(person: Person, view: View) -> frozenset[str]:
         "bag": person.bag is not None,
         "hat": person.hat is not None,
         "eyewear": person.eyewear is not None and not back,
-        "held": person.held is not None and not (back and person.held.kind in _BEFORE_THE_CHEST),
+        "held": person.held is not None and not (back and person.held.is_before_the_chest),
         "scarf": person.scarf is not None,
     }
     return frozenset(name for name, seen in shown.items() if seen)

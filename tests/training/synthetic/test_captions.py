@@ -130,28 +130,30 @@ def test_near_doubles_differ_in_one_or_two_attributes_only() -> None:
     rng = Random(8)
     varied: Counter[str] = Counter()
     for _ in range(200):
-        group, telling = lookalikes(rng)
+        group, distinguishing = lookalikes(rng)
         assert len(group) == LOOKALIKES
-        assert 1 <= len(telling) <= 2
-        varied.update(telling)
+        assert 1 <= len(distinguishing) <= 2
+        varied.update(distinguishing)
         for i, one in enumerate(group):
             for other in group[:i]:
                 differ = {
                     f.name for f in fields(one) if getattr(one, f.name) != getattr(other, f.name)
                 }
                 assert differ
-                assert differ <= telling
+                assert differ <= distinguishing
     assert set(varied) == {"bag", "hat", "shoes", "eyewear", "held", "upper"}
 
 
 def test_captions_of_near_doubles_tell_them_apart() -> None:
     rng = Random(9)
     for _ in range(100):
-        group, telling = lookalikes(rng)
-        view = next(v for f in FACINGS if not telling & hidden_parts(v := draw_view(rng, f, 0)))
+        group, distinguishing = lookalikes(rng)
+        view = next(
+            v for f in FACINGS if not distinguishing & hidden_parts(v := draw_view(rng, f, 0))
+        )
         for person in group:
-            caption = describe(person, view, rng, telling).lower()
-            for part in telling - {"upper"}:
+            caption = describe(person, view, rng, distinguishing).lower()
+            for part in distinguishing - {"upper"}:
                 thing = getattr(person, part)
                 if thing is None:
                     assert re.search(r"has no|without|nothing|empty|wears no", caption), caption
@@ -160,6 +162,6 @@ def test_captions_of_near_doubles_tell_them_apart() -> None:
                 else:
                     assert thing.kind in caption
                     assert thing.kind == "phone" or CLOTH[thing.colour].words[0] in caption
-            if "upper" in telling:
+            if "upper" in distinguishing:
                 accent = person.upper.accent
                 assert (CLOTH[accent].words[0] if accent else "plain") in caption

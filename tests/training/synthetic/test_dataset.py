@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from services.embedder.dcpl.vocabulary import tokenise
 from training.data.datasets import Dataset, read_dataset
 from training.data.prepare import check
-from training.synthetic import generate
+from training.synthetic.dataset import generate
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,11 @@ def test_everybody_is_seen_by_four_cameras_with_two_captions_each(
     assert {len(set(cameras)) for cameras in seen.values()} == {4}
     entry = json.loads((folder / "reid_raw.json").read_text())[0]
     assert set(entry) == {"split", "id", "file_path", "captions", "processed_tokens"}
-    assert entry["processed_tokens"][0][0] == entry["captions"][0].split()[0].strip(",").lower()
+
+
+def test_the_tokens_are_those_that_training_makes_of_the_captions(folder: Path) -> None:
+    for entry in json.loads((folder / "reid_raw.json").read_text()):
+        assert entry["processed_tokens"] == [tokenise(caption) for caption in entry["captions"]]
 
 
 def test_images_are_upright_crops_of_a_detector(folder: Path, dataset: Dataset) -> None:
@@ -85,7 +90,7 @@ def test_fewer_images_than_a_multiple_of_four_leave_the_last_person_with_fewer(
     tmp_path: Path,
 ) -> None:
     reports: list[tuple[int, int]] = []
-    generate(tmp_path, 10, seed=1, workers=1, progress=lambda *done: reports.append(done))
+    generate(tmp_path, 10, seed=1, workers=1, on_progress=lambda *done: reports.append(done))
     assert reports == [(4, 10), (8, 10), (10, 10)]
     assert Counter(i.identity for i in read_dataset(tmp_path).images) == {1: 4, 2: 4, 3: 2}
 
@@ -100,7 +105,7 @@ def test_an_interrupted_run_stops_and_does_not_pass_for_a_whole_data_set(
 
     generate(tmp_path, images=4, seed=1, workers=1)
     with pytest.raises(KeyboardInterrupt):
-        generate(tmp_path, images=2000, seed=1, workers=workers, progress=interrupt)
+        generate(tmp_path, images=2000, seed=1, workers=workers, on_progress=interrupt)
     assert not (tmp_path / "reid_raw.json").exists()
     assert len(list(tmp_path.rglob("*.jpg"))) < 1000
 
