@@ -12,6 +12,7 @@ from passerby.contract import (
     GALLERY_NAME,
     GALLERY_RULE,
     MAX_FILENAME_BYTES,
+    DeadLetterEntry,
     is_valid_timestamp,
 )
 from passerby.v1.queue_pb2 import Image, ImageBatch
@@ -27,16 +28,6 @@ class InvalidImageEntry(Exception):
     """The pusher's fault: the reason that goes to the dead letters."""
 
 
-@dataclass(frozen=True)
-class DeadLetter:
-    """An image or entry that cannot be indexed, with what to push again."""
-
-    reason: str
-    gallery: str
-    filename: str
-    fields: Mapping[bytes, bytes]
-
-
 @dataclass
 class Entry:
     """One entry of the stream, while it is in flight."""
@@ -46,7 +37,7 @@ class Entry:
     deliveries: int
     gallery: str = ""
     images: list[Image] = field(default_factory=list)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
+    dead_letters: list[DeadLetterEntry] = field(default_factory=list)
     deferred: bool = False
     """Whether it waits for a storage that does not answer: not finished, and not at fault."""
 
@@ -54,13 +45,18 @@ class Entry:
         """Makes the whole entry a dead letter; none of its images is indexed."""
         kept = dict(list(self.fields.items())[:_KEPT_FIELDS])
         self.images = []
-        self.dead_letters = [DeadLetter(reason, self.gallery, "", kept)]
+        self.dead_letters = [self._dead_letter(reason, "", kept)]
 
     def reject_image(self, image: Image, reason: str) -> None:
+        """Makes one image a dead letter; the entry's other images go on."""
         alone = ImageBatch(gallery=self.gallery, images=[image])
-        self.dead_letters.append(
-            DeadLetter(reason, self.gallery, image.filename, {b"batch": alone.SerializeToString()})
-        )
+        fields = {b"batch": alone.SerializeToString()}
+        self.dead_letters.append(self._dead_letter(reason, image.filename, fields))
+
+    def _dead_letter(
+        self, reason: str, filename: str, fields: Mapping[bytes, bytes]
+    ) -> DeadLetterEntry:
+        return DeadLetterEntry(reason, self.gallery, filename, self.id, self.deliveries, fields)
 
 
 def read_entry(entry_id: bytes, fields: Mapping[bytes, bytes], deliveries: int) -> Entry:

@@ -24,7 +24,7 @@ from passerby.contract import (
     DeadLetterEntry,
 )
 from services.gallery.redis_connection import redis_errors
-from services.indexer.entries import DeadLetter, Entry
+from services.indexer.entries import Entry
 from services.indexer.metrics import DEAD_LETTERS, ENTRIES
 
 log = structlog.get_logger()
@@ -153,7 +153,7 @@ class Stream:
         step."""
         with redis_errors():
             for entry in entries:
-                letters = [_arguments(entry, letter) for letter in entry.dead_letters]
+                letters = [_arguments(letter) for letter in entry.dead_letters]
                 mine = await self._ack(
                     keys=[INGEST_STREAM, DEAD_LETTERS_STREAM, DEAD_LETTER_COUNTS],
                     args=[CONSUMER_GROUP, entry.id, *itertools.chain.from_iterable(letters)],
@@ -194,11 +194,8 @@ def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
     return list(entries)
 
 
-def _arguments(entry: Entry, letter: DeadLetter) -> list[bytes | str]:
+def _arguments(letter: DeadLetterEntry) -> list[bytes | str]:
     """What the script needs of one dead letter: whose count, how many values, and these."""
-    written = DeadLetterEntry(
-        letter.reason, letter.gallery, letter.filename, entry.id, entry.deliveries, letter.fields
-    )
-    values = list(itertools.chain.from_iterable(written.to_fields().items()))
+    values = list(itertools.chain.from_iterable(letter.to_fields().items()))
     counted = letter.gallery if GALLERY_NAME.fullmatch(letter.gallery) else ""
     return [counted, str(len(values)), *values]

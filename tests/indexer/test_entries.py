@@ -52,7 +52,7 @@ def test_an_entry_that_is_not_a_batch_is_rejected_as_a_whole(
     assert entry.images == []
     (letter,) = entry.dead_letters
     assert letter.filename == ""
-    assert letter.fields == {name.encode(): value for name, value in fields.items()}
+    assert letter.retry_fields == {name.encode(): value for name, value in fields.items()}
     assert re.search(reason, letter.reason)
 
 
@@ -80,7 +80,7 @@ def test_an_invalid_image_is_rejected_alone(image: Image, reason: str) -> None:
     (letter,) = entry.dead_letters
     assert reason in letter.reason
     assert (letter.gallery, letter.filename) == ("people", image.filename)
-    again = ImageBatch.FromString(letter.fields[b"batch"])
+    again = ImageBatch.FromString(letter.retry_fields[b"batch"])
     assert again == ImageBatch(gallery="people", images=[image])
 
 
