@@ -16,7 +16,7 @@ import deploy.helm.__main__ as commands
 from deploy.helm.dependency import NoMilvusChart, fetch, is_there
 from deploy.helm.manifests import PROFILES, manifests, values_of
 from deploy.helm.reference import CHART
-from tests.deploy.chart import NAMESPACE, chart_folder, of_kind, workloads
+from tests.support.chart import NAMESPACE, chart_folder, of_kind, workloads
 
 
 @pytest.fixture

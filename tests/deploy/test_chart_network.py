@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import helm_python as helm
 import pytest
 
-from tests.deploy.chart import (
+from tests.support.chart import (
     NAMESPACE,
     SINGLE,
     Object,

@@ -12,7 +12,8 @@ import pytest
 from kubernetes_validate import utils
 
 from passerby.cluster.job import PushJob, manifest
-from tests.deploy.chart import (
+from tests.deploy.custom_kinds import SPECS
+from tests.support.chart import (
     MATRIX,
     NAMESPACE,
     SINGLE,
@@ -27,7 +28,6 @@ from tests.deploy.chart import (
     selects,
     workloads,
 )
-from tests.deploy.custom_kinds import SPECS
 
 LATEST_MINORS = utils.all_versions()[-3:]
 

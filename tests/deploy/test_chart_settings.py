@@ -12,7 +12,7 @@ from services.embedder.settings import EmbedderSettings
 from services.indexer.settings import IndexerSettings
 from services.query.settings import QuerySettings
 from services.runtime.settings import ServiceSettings, load, variable_of
-from tests.deploy.chart import (
+from tests.support.chart import (
     SINGLE,
     Object,
     Values,

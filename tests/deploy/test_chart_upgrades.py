@@ -12,7 +12,7 @@ import helm_python as helm
 import pytest
 
 from deploy.helm.manifests import PROFILES, values_of
-from tests.deploy.chart import (
+from tests.support.chart import (
     NAMESPACE,
     SINGLE,
     Object,

@@ -9,7 +9,7 @@ import helm_python as helm
 import pytest
 
 from deploy.helm.reference import CHART
-from tests.deploy.chart import (
+from tests.support.chart import (
     NAMESPACE,
     SINGLE,
     Object,

@@ -22,9 +22,8 @@ import grpc
 import pytest
 
 from deploy.local.stack import REPOSITORY
-from passerby.health import is_serving
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
-from tests.support.processes import free_port, wait_until
+from tests.support.processes import SERVING, free_port, wait_for_health
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(3600)]
 
@@ -210,14 +209,6 @@ def test_s3_can_be_named_as_a_store(tool: Tool, image: str) -> None:
     assert tool.once(image, "python", "-c", program).strip() == "bucket/people"
 
 
-def health(port: int, name: str) -> bool:
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        try:
-            return is_serving(channel, name, timeout_s=2)
-        except grpc.RpcError:
-            return False
-
-
 def ports_for(image: str) -> dict[str, int]:
     variables = [f"{service_of(image).upper()}_PORT"]
     if image == "query":
@@ -232,7 +223,7 @@ def test_a_service_is_healthy_unprivileged_on_a_read_only_root_and_stops_when_to
     ports = ports_for(image)
     port = ports[f"{service_of(image).upper()}_PORT"]
     with tool.running(image, **ports) as container:
-        wait_until(lambda: health(port, "live"), f"{image} answers", timeout_s=120)
+        wait_for_health(f"127.0.0.1:{port}", SERVING, "live", timeout_s=120)
         pid = tool("inspect", "--format={{.State.Pid}}", container).strip()
         status = dict(
             line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -258,7 +249,7 @@ def test_an_embedder_serves_the_baked_in_model_at_once(tool: Tool, image: str) -
     ports = ports_for(image)
     with tool.running(image, **ports):
         port = ports["EMBEDDER_PORT"]
-        wait_until(lambda: health(port, ""), f"{image} is ready", timeout_s=120)
+        wait_for_health(f"127.0.0.1:{port}", timeout_s=120)
         with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
             embedder = embedder_pb2_grpc.EmbedderStub(channel)
             model = embedder.GetModel(embedder_pb2.GetModelRequest(), timeout=30)
@@ -281,6 +272,6 @@ def test_the_containers_together_pass_the_self_test_of_helm(
         for image, variables in ports.items():
             stack.enter_context(tool.running(image, **variables, **stores))
         query = ports["query"]["QUERY_PORT"]
-        wait_until(lambda: health(query, ""), "the query service is ready", timeout_s=120)
+        wait_for_health(f"127.0.0.1:{query}", timeout_s=120)
         client = {"PASSERBY_QUERY": f"127.0.0.1:{query}", "REDIS_URL": redis_url}
         print(tool.once("query", "python", "-m", "passerby.selftest", **client))

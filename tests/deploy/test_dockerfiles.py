@@ -15,7 +15,7 @@ from services.embedder.settings import EmbedderSettings
 from services.indexer.settings import IndexerSettings
 from services.query.settings import QuerySettings
 from services.runtime.settings import ServiceSettings
-from tests.deploy.chart import objects, workloads
+from tests.support.chart import objects, workloads
 
 DOCKER = REPOSITORY / "deploy" / "docker"
 SETTINGS: dict[str, type[ServiceSettings]] = {

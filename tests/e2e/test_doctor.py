@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from deploy.local.stack import Stack
-from tests.e2e.kubernetes_api import KubernetesApi, node, pod, serving, workload
+from tests.support.kubernetes_api import KubernetesApi, node, pod, serving, workload
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING

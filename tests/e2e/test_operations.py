@@ -10,10 +10,9 @@ import pytest
 
 from deploy.helm.manifests import PROFILES, values_of
 from deploy.local.stack import REPOSITORY, Stack
-from tests.deploy.chart import notes
-from tests.e2e.kubernetes_api import KubernetesApi, pod, serving, workload
-from tests.passerby.test_push_job import INDEXER_ENV
+from tests.support.chart import notes
 from tests.support.documents import OPERATIONS, blocks, commands
+from tests.support.kubernetes_api import INDEXER_ENV, KubernetesApi, pod, serving, workload
 from tests.support.stack import passerby
 
 

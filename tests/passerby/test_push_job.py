@@ -16,15 +16,9 @@ from click.testing import CliRunner, Result
 from redis import Redis
 
 from passerby.cli import main
-from tests.e2e.kubernetes_api import NAMESPACE, KubernetesApi, serving
 from tests.passerby.by_hand import batches_on
+from tests.support.kubernetes_api import INDEXER_ENV, NAMESPACE, KubernetesApi, serving
 
-SECRET = {"secretKeyRef": {"name": "passerby-redis", "key": "password"}}
-INDEXER_ENV = [
-    {"name": "REDIS_PASSWORD", "valueFrom": SECRET},
-    {"name": "REDIS_URL", "value": "redis://:$(REDIS_PASSWORD)@passerby-redis:6379/0"},
-    {"name": "MILVUS_TOKEN", "valueFrom": {"secretKeyRef": {"name": "milvus", "key": "token"}}},
-]
 MINORS = ("1.35", "1.36", "1.37")
 
 

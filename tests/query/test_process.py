@@ -1,6 +1,5 @@
 """The query service as a process: starts without what it needs, says so, goes on, drains."""
 
-import contextlib
 import json
 import os
 import signal
@@ -13,13 +12,12 @@ import grpc
 
 from passerby.channel import CHANNEL_OPTIONS
 from passerby.v1 import search_pb2, search_pb2_grpc
-from tests.support.processes import REPOSITORY, free_port, health, wait_until
+from tests.support.processes import REPOSITORY, Service, free_port, health, wait_until
 from tests.support.query import (
     Model,
     QueryService,
     embedder_running,
     people,
-    process,
     query_running,
 )
 from tests.support.stores import milvus_running, redis_running
@@ -77,17 +75,16 @@ def test_a_rolling_restart_of_two_replicas_is_not_noticed(
     service: QueryService, gallery: str
 ) -> None:
     service.fill(gallery, people(3))
-    ports = free_port(), free_port()
+    replicas = [
+        Service("query", {**service.environment, "QUERY_HTTP_PORT": str(free_port())})
+        for _ in range(2)
+    ]
     failures: list[grpc.RpcError] = []
     searches = [0]
     stop = threading.Event()
 
-    def replica(port: int) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-        ports = {"QUERY_PORT": str(port), "QUERY_HTTP_PORT": str(free_port())}
-        return process("query", **service.environment, **ports)
-
     def search() -> None:
-        target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports)
+        target = "ipv4:" + ",".join(replica.address for replica in replicas)
         with grpc.insecure_channel(target, CHANNEL_OPTIONS) as channel:
             stub = search_pb2_grpc.SearchStub(channel)
             while not stop.is_set():
@@ -99,46 +96,39 @@ def test_a_rolling_restart_of_two_replicas_is_not_noticed(
                     failures.append(error)
                 searches[0] += 1
 
-    def ready(port: int) -> None:
-        wait_until(lambda: health(f"127.0.0.1:{port}") == "SERVING", f"replica {port}", 90)
-
     thread = threading.Thread(target=search)
-    with replica(ports[0]) as first, replica(ports[1]) as second:
-        for port in ports:
-            ready(port)
+    with replicas[0] as first, replicas[1] as second:
+        for replica in replicas:
+            replica.wait_until_serving()
         thread.start()
         try:
-            first.send_signal(signal.SIGTERM)
-            assert first.wait(40) == 0
-            with replica(ports[0]):
-                ready(ports[0])
-                second.send_signal(signal.SIGTERM)
-                assert second.wait(40) == 0
-                before = searches[0]
-                wait_until(lambda: searches[0] > before + 20, "searches on the new replica")
-                # Before the new replica is stopped as well.
-                stop.set()
-                thread.join()
+            assert first.end() == 0
+            first.start()
+            assert second.end() == 0
+            before = searches[0]
+            wait_until(lambda: searches[0] > before + 20, "searches on the new replica")
         finally:
+            # Before the new replica is stopped as well.
             stop.set()
+            thread.join()
     assert failures == []
 
 
 def test_searches_in_hand_are_finished_after_sigterm(service: QueryService, gallery: str) -> None:
     service.fill(gallery, people(2))
-    ports = {"QUERY_PORT": str(free_port()), "QUERY_HTTP_PORT": str(free_port())}
-    address = f"127.0.0.1:{ports['QUERY_PORT']}"
-    with process("query", **{**service.environment, **ports}) as query:
-        wait_until(lambda: health(address) == "SERVING", "ready", 90)
-        with grpc.insecure_channel(address) as channel:
+    environment = {**service.environment, "QUERY_HTTP_PORT": str(free_port())}
+    with Service("query", environment) as query:
+        assert query.process is not None
+        query.wait_until_serving()
+        with grpc.insecure_channel(query.address) as channel:
             stub = search_pb2_grpc.SearchStub(channel)
             request = search_pb2.SearchRequest(gallery=gallery, caption="a man", top_k=2)
             in_hand = [stub.Search.future(request, timeout=30) for _ in range(40)]
             # The first answer shows that the others have arrived.
             assert len(in_hand[0].result().hits) == 2
-            query.send_signal(signal.SIGTERM)
+            query.process.send_signal(signal.SIGTERM)
             assert all(len(call.result().hits) == 2 for call in in_hand)
-        assert query.wait(40) == 0
+        assert query.process.wait(40) == 0
 
 
 def test_wrong_settings_are_named_and_stop_the_start() -> None:

@@ -3,9 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -26,7 +23,7 @@ from services.gallery.redis_connection import connect
 from services.gallery.vectors import Row, Vectors
 from tests.support import openapi
 from tests.support.models import DIMENSION
-from tests.support.processes import REPOSITORY, Service, free_port
+from tests.support.processes import Service, free_port
 
 
 @dataclass(frozen=True)
@@ -35,18 +32,6 @@ class Model:
 
     directory: Path
     version: str
-
-
-@contextlib.contextmanager
-def process(service: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
-    """One of the services; killed at the end unless it has ended by itself."""
-    command = [sys.executable, "-m", f"services.{service}"]
-    running = subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ, **environment})
-    try:
-        yield running
-    finally:
-        running.kill()
-        running.wait()
 
 
 @contextlib.contextmanager

@@ -29,6 +29,14 @@ LISTS = {
     "jobs": ("/apis/batch/v1", "Job"),
 }
 
+_PASSWORD = {"secretKeyRef": {"name": "passerby-redis", "key": "password"}}
+# What the chart gives the indexer, as far as a push by a job needs it.
+INDEXER_ENV: list[dict[str, Any]] = [
+    {"name": "REDIS_PASSWORD", "valueFrom": _PASSWORD},
+    {"name": "REDIS_URL", "value": "redis://:$(REDIS_PASSWORD)@passerby-redis:6379/0"},
+    {"name": "MILVUS_TOKEN", "valueFrom": {"secretKeyRef": {"name": "milvus", "key": "token"}}},
+]
+
 
 def labels(component: str) -> dict[str, str]:
     return {
