@@ -84,15 +84,19 @@ class Stack(Supervisor):
             (self.state / folder).mkdir(parents=True, exist_ok=True)
         self.refuse_other_ports()
         missing = [program for program in self.programs if not self.running(program)]
-        written = self._ports_file.with_suffix(f".{os.getpid()}")
-        written.write_text(json.dumps(asdict(self.ports)))
-        written.replace(self._ports_file)
         for program in missing:
             self._refuse_taken_ports(program)
         for program in missing:
             self.start(program)
         for program in self.programs:
             self.wait_for(program)
+
+    def start(self, program: Program) -> None:
+        # Before it runs, so that whoever sees it running knows the ports.
+        written = self._ports_file.with_suffix(f".{os.getpid()}")
+        written.write_text(json.dumps(asdict(self.ports)))
+        written.replace(self._ports_file)
+        super().start(program)
 
     @property
     def _ports_file(self) -> Path:
