@@ -1,6 +1,6 @@
 """What each part of the recipe is worth: the presets and their variants on one budget of images.
 
-`python -m training.ablation DATASET -o DIR` prints a table for docs/training.md.
+`python -m training ablation DATASET --hard DATASET -o DIR` prints a table for docs/training.md.
 """
 
 from dataclasses import replace
@@ -10,11 +10,13 @@ import click
 import torch
 
 from training.data.datasets import Dataset, read_dataset, with_validation
+from training.display import explained
+from training.distributed import DistributedContext
 from training.evaluation.evaluate import Evaluation
-from training.finalise import check_tests, conclude
-from training.learner import Place
+from training.finalise import check_tests, finalise_run
 from training.recipe import PAPER, RECOMMENDED, Recipe
-from training.train import read_history, train
+from training.run import read_history
+from training.train import train
 
 ARMS = {
     "paper": PAPER,
@@ -28,6 +30,7 @@ ARMS = {
     ),
     "no EMA": replace(RECOMMENDED, ema_decay=0.0),
 }
+CPU = DistributedContext(torch.device("cpu"))
 COLUMNS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "hard: Rank-1", "hard: mAP", "images/s")
 
 
@@ -40,7 +43,7 @@ COLUMNS = ("Rank-1", "Rank-5", "Rank-10", "mAP", "hard: Rank-1", "hard: mAP", "i
 @click.option("--image-size", type=click.IntRange(32, 1024), nargs=2, default=(64, 32))
 @click.option("--dimension", type=click.IntRange(min=1), default=256, show_default=True)
 @click.option("--arm", "arms", type=click.Choice(list(ARMS)), multiple=True, help="Only these.")
-def main(
+def ablation(
     dataset: Path,
     hard: Path,
     output: Path,
@@ -54,17 +57,18 @@ def main(
     test and on HARD's. Each arm sees as many images, at the same size and with towers of the same
     size; the rest is its own. A table of Markdown is printed line by line.
     """
-    data = with_validation(_first(read_dataset(dataset), images), RECOMMENDED.seed)
-    tests = {"test": data, "hard": read_dataset(hard)}
-    click.echo(f"| {' | '.join(('arm', *COLUMNS))} |\n|{' --- |' * (1 + len(COLUMNS))}")
-    for arm in arms or ARMS:
-        recipe = _on_budget(ARMS[arm], epochs, image_size, dimension)
-        run = output / arm.replace(" ", "-")
-        check_tests(run, tests, recipe)
-        train(data, recipe, run, name=arm, place=Place(torch.device("cpu")))
-        found = conclude(run, tests, torch.device("cpu"))
-        speeds = [row["images_per_second"] for row in read_history(run)]
-        click.echo(_row(arm, found["test"], found["hard"], max(speeds)))
+    with explained():
+        data = with_validation(_first(read_dataset(dataset), images), RECOMMENDED.seed)
+        tests = {"test": data, "hard": read_dataset(hard)}
+        click.echo(f"| {' | '.join(('arm', *COLUMNS))} |\n|{' --- |' * (1 + len(COLUMNS))}")
+        for arm in arms or ARMS:
+            recipe = _on_budget(ARMS[arm], epochs, image_size, dimension)
+            run = output / arm.replace(" ", "-")
+            check_tests(run, tests, recipe)
+            train(data, recipe, run, name=arm, context=CPU)
+            found = finalise_run(run, tests, CPU.device)
+            speeds = [row["images_per_second"] for row in read_history(run)]
+            click.echo(_row(arm, found["test"], found["hard"], max(speeds)))
 
 
 def _first(dataset: Dataset, images: int) -> Dataset:
@@ -99,7 +103,3 @@ def _row(arm: str, easy: Evaluation, hard: Evaluation, images_per_second: float)
         f"{images_per_second:.0f}",
     )
     return f"| {' | '.join((arm, *figures))} |"
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Checkpoints that a killed process cannot spoil, and that are read without running anything."""
+"""Checkpoints: a killed process cannot damage them, and reading one runs no code."""
 
 import os
 import pickle
@@ -15,6 +15,7 @@ class UnusableCheckpoint(ValueError):
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write beside `path`, reach the disk, then take its place in one step.
 
+    A single process writes; what a killed one leaves behind is overwritten by the next.
     Raises UnusableCheckpoint when the disk is full; what was at `path` before is still whole.
     """
     partial = path.with_suffix(".partial")

@@ -13,11 +13,11 @@ from training.data.datasets import Dataset
 from training.evaluation import report
 from training.evaluation.evaluate import Evaluation, decoded_split, evaluate_split
 from training.recipe import Recipe
-from training.train import SAVED_AS, read_history
+from training.run import SAVED_AS, read_history
 
 
 def check_tests(run: Path, tests: Mapping[str, Dataset], recipe: Recipe) -> None:
-    """Before a run: find what would stop `conclude` after it; the decoded images stay for that.
+    """Before a run: find what would stop `finalise_run` after it; the decoded images stay for that.
 
     Raises InvalidDataset.
     """
@@ -31,12 +31,12 @@ def check_tests(run: Path, tests: Mapping[str, Dataset], recipe: Recipe) -> None
         )
 
 
-def conclude(
+def finalise_run(
     run: Path, tests: Mapping[str, Dataset], device: torch.device
 ) -> dict[str, Evaluation]:
     """Measure the model of a finished run on the test split of each data set.
 
-    tests: by what the figures shall be called; the first one's examples are shown. Completes the
+    tests: data sets by the name that their figures get. Completes the
     card in run/model and writes run/report. Raises InvalidModel and InvalidDataset.
     """
     network, card = load_model(run / "model")

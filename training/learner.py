@@ -1,10 +1,8 @@
-"""What learns: network, losses, optimiser and the running average; one step at a time."""
+"""What learns: network, losses, optimiser and the moving average; one step at a time."""
 
 import copy
 import logging
 import math
-import os
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +13,7 @@ from services.embedder.dcpl.network import Dcpl
 from services.embedder.dcpl.precision import choose_precision
 from training.data.augment import normalise
 from training.data.batches import Batch
+from training.distributed import DistributedContext
 from training.fast.cuda_graphs import replay
 from training.fast.on_cpu import speed_up_on_cpu
 from training.objective import Objective
@@ -24,54 +23,30 @@ LOG = logging.getLogger(__name__)
 
 
 class TrainingDiverged(ArithmeticError):
-    """The loss is no number any more; the last checkpoint is from before that."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a process computes, and which of how many it is."""
-
-    device: torch.device
-    rank: int = 0
-    ranks: int = 1
-
-    @property
-    def is_first(self) -> bool:
-        return self.rank == 0
-
-    @property
-    def workers(self) -> int:
-        """Processes that prepare batches for this one. A processor that trains has no time to
-        spare; a GPU would wait for one that prepares.
-        """
-        if self.device.type == "cpu":
-            return 0
-        return min(16, max(1, len(os.sched_getaffinity(0)) // self.ranks - 1))
-
-    def agree(self, number: int) -> int:
-        """The first process's number, in every process."""
-        if self.ranks == 1:
-            return number
-        shared = torch.tensor(number, device=self.device)
-        torch.distributed.broadcast(shared, src=0)
-        return int(shared)
+    """The loss is not finite any more; the last checkpoint is from before that."""
 
 
 class Learner:
     """Holds all that changes while training; `state_dict` is therefore a whole checkpoint."""
 
-    def __init__(self, network: Dcpl, recipe: Recipe, identities: int, place: Place) -> None:
+    def __init__(
+        self, network: Dcpl, recipe: Recipe, identities: int, context: DistributedContext
+    ) -> None:
+        """network: freshly made or with a pretrained tower; it is moved to the context's device,
+        modules of it are replaced by faster ones, and it is trained in place.
+        identities: how many people the training images show.
+        """
         self.recipe = recipe
-        self.device = place.device
+        self.device = context.device
         self.bfloat16 = (
             recipe.precision == "bfloat16"
-            and choose_precision("auto", place.device, recipe.image_width) == torch.bfloat16
+            and choose_precision("auto", self.device, recipe.image_width) == torch.bfloat16
         )
         if recipe.precision == "bfloat16" and not self.bfloat16:
             LOG.warning(
                 "computing in float32: this %s does not multiply in bfloat16, or not rightly where "
                 "images are %d pixels wide",
-                place.device.type,
+                self.device.type,
                 recipe.image_width,
             )
         self.objective = Objective(
@@ -80,21 +55,26 @@ class Learner:
             cmpm_weight=recipe.cmpm_weight,
             cmpc_weight=recipe.cmpc_weight,
             contrastive_weight=recipe.contrastive_weight,
-        ).to(place.device)
+        ).to(self.device)
         if recipe.channels_last:
             self.objective.to(memory_format=torch.channels_last)
         self.average = _copy_of(network) if recipe.ema_decay else None
-        if place.device.type == "cuda":
-            size = (recipe.batch_size // place.ranks, recipe.image_height, recipe.image_width, 3)
-            blank = self._prepared(torch.zeros(size, dtype=torch.uint8, device=place.device))
-            replay(network.image_tower, blank, bfloat16=self.bfloat16)
-        elif recipe.precision == "bfloat16":  # one in float32 stays PyTorch's own
-            speed_up_on_cpu(network, bfloat16=self.bfloat16)
+        if recipe.fast:
+            self._speed_up(network, recipe.batch_size // context.world_size)
         self.module: nn.Module = self.objective
         if torch.distributed.is_initialized():
             self.module = DistributedDataParallel(self.objective)
         self.optimizer = build_optimizer(self.objective, recipe)
         self.steps = 0
+
+    def _speed_up(self, network: Dcpl, images: int) -> None:
+        """images: those of a step in this process."""
+        if self.device.type == "cuda":
+            size = (images, self.recipe.image_height, self.recipe.image_width, 3)
+            blank = self._prepared(torch.zeros(size, dtype=torch.uint8, device=self.device))
+            replay(network.image_tower, blank, bfloat16=self.bfloat16)
+        elif self.recipe.precision == "bfloat16":  # a recipe in float32 keeps PyTorch's modules
+            speed_up_on_cpu(network, bfloat16=self.bfloat16)
 
     @property
     def model(self) -> Dcpl:
@@ -149,7 +129,7 @@ class Learner:
         }
 
     def load_weights(self, state: dict[str, Any]) -> None:
-        """Begin with another learner's weights, but with an optimiser that knows nothing yet.
+        """Begin with another learner's weights, but with a fresh optimiser.
 
         Raises RuntimeError if they are of another architecture or number of identities.
         """

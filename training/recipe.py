@@ -51,12 +51,14 @@ class Recipe:
     hold: float = 1.0
     """Share of the run after which the rate, until then constant, falls to nothing by a cosine."""
     clip_norm: float = 0.0
-    """Gradients longer than this are shortened to it; 0 leaves them alone."""
+    """Gradients whose norm is above this are scaled down to it; 0 leaves them alone."""
     ema_decay: float = 0.0
     """0 keeps no average: the last weights are the model."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """bfloat16: where the device multiplies in it; elsewhere float32."""
     channels_last: bool = True
+    fast: bool = True
+    """Whether training/fast replaces modules by faster ones, which learn the same."""
     patience: int = 0
     """Epochs without a better validation Rank-1 before the run stops, counted once the rate falls
     (if it ever does); 0 never stops early."""

@@ -20,15 +20,16 @@ from services.embedder.dcpl.network import Dcpl
 from services.embedder.dcpl.vocabulary import Vocabulary
 from training.data.augment import normalise
 from training.data.batches import Batch, TrainingImages, batches
-from training.learner import Learner, Place
+from training.distributed import DistributedContext
+from training.learner import Learner
 from training.objective import Objective
 from training.recipe import PAPER, RECOMMENDED, Recipe
 
 IDENTITIES = 11_003
-PLACE = Place(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
-WARM_UP = 3 if PLACE.device.type == "cpu" else 100
+CONTEXT = DistributedContext(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+WARM_UP = 3 if CONTEXT.device.type == "cpu" else 100
 """Steps before those that count."""
-IMAGES = 384 if PLACE.device.type == "cpu" else 16_384
+IMAGES = 384 if CONTEXT.device.type == "cpu" else 16_384
 """Measured in a turn."""
 TURNS = 3
 PLAIN = "plain"
@@ -66,13 +67,13 @@ def measure(name: str) -> tuple[float, float]:
     recipe = RECIPES[name]
     step = plain_step(recipe) if name == PLAIN else recommended_step(recipe)
     started = 0.0
-    prepared = batches(noise(recipe), recipe, 0, workers=PLACE.workers)
+    prepared = batches(noise(recipe), recipe, 0, loaders=CONTEXT.loaders)
     for number, batch in enumerate(prepared, start=1):
         step(batch)
         if number == WARM_UP:
             started = time.monotonic()
     seconds = time.monotonic() - started
-    if PLACE.device.type == "cuda":
+    if CONTEXT.device.type == "cuda":
         return IMAGES / seconds, torch.cuda.max_memory_allocated() / 2**20
     return IMAGES / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
@@ -81,11 +82,11 @@ def plain_step(recipe: Recipe) -> Callable[[Batch], None]:
     objective = Objective(
         Dcpl(recipe.architecture), IDENTITIES, cmpm_weight=1, cmpc_weight=1, contrastive_weight=0
     )
-    objective.to(PLACE.device).train()
+    objective.to(CONTEXT.device).train()
     optimizer = torch.optim.Adam(objective.parameters(), lr=recipe.learning_rate)
 
     def step(batch: Batch) -> None:
-        images, *others = batch.to(PLACE.device)
+        images, *others = batch.to(CONTEXT.device)
         losses = objective(normalise(images).contiguous(), *others)
         optimizer.zero_grad()
         losses["loss"].backward()
@@ -96,7 +97,7 @@ def plain_step(recipe: Recipe) -> Callable[[Batch], None]:
 
 
 def recommended_step(recipe: Recipe) -> Callable[[Batch], None]:
-    learner = Learner(Dcpl(recipe.architecture), recipe, IDENTITIES, PLACE)
+    learner = Learner(Dcpl(recipe.architecture), recipe, IDENTITIES, CONTEXT)
 
     def step(batch: Batch) -> None:
         learner.step(batch, 1)

@@ -9,12 +9,12 @@ import torch
 
 from services.embedder.dcpl.network import Architecture
 from training.data.datasets import Dataset, read_dataset
-from training.learner import Place
+from training.distributed import DistributedContext
 from training.recipe import RECOMMENDED, Recipe
 from training.synthetic.dataset import generate
 
-CPU = Place(torch.device("cpu"))
-CUDA = Place(torch.device("cuda"))
+CPU = DistributedContext(torch.device("cpu"))
+CUDA = DistributedContext(torch.device("cuda"))
 TINY = replace(
     RECOMMENDED,
     architecture=Architecture(word_dimension=8, hidden=8, dimension=16),
@@ -56,11 +56,11 @@ def tiny() -> Recipe:
 
 
 @pytest.fixture
-def cpu() -> Place:
+def cpu() -> DistributedContext:
     return CPU
 
 
 @pytest.fixture(params=[CPU, pytest.param(CUDA, marks=pytest.mark.cuda)], ids=["cpu", "cuda"])
-def place(request: pytest.FixtureRequest) -> Place:
-    found: Place = request.param
+def context(request: pytest.FixtureRequest) -> DistributedContext:
+    found: DistributedContext = request.param
     return found

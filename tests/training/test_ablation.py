@@ -4,16 +4,26 @@ from pathlib import Path
 
 from click.testing import CliRunner
 
-from training.ablation import ARMS, main
+from training.__main__ import main
+from training.ablation import ARMS
 from training.recipe import RECOMMENDED
+from training.run import read_history
 from training.synthetic.dataset import generate
-from training.train import read_history
 
 
 def test_a_line_for_each_arm_and_no_arm_trained_twice(drawn: Path, tmp_path: Path) -> None:
     enough = tmp_path / "enough"
     generate(enough, images=96, seed=6, workers=1)
-    arguments = [str(enough), "--hard", str(drawn), "-o", str(tmp_path), "--images", "64"]
+    arguments = [
+        "ablation",
+        str(enough),
+        "--hard",
+        str(drawn),
+        "-o",
+        str(tmp_path),
+        "--images",
+        "64",
+    ]
     budget = ["--epochs", "1", "--image-size", "32", "32", "--dimension", "8"]
     arms = ["--arm", "CMPM only", "--arm", "forward-only LSTM"]
     result = CliRunner().invoke(main, [*arguments, *budget, *arms])

@@ -173,7 +173,7 @@ def test_a_batch_that_processes_cannot_divide_evenly_is_said(
     monkeypatch.setenv("WORLD_SIZE", "2")  # as torchrun --nproc-per-node 2 sets it
     result = run("train", drawn, "-o", tmp_path / "run", *SMALL, "--batch-size", "15")
     assert result.exit_code == 1
-    assert "--batch-size 15: is no multiple of the 2 processes" in result.output
+    assert "--batch-size 15: not a multiple of the 2 processes" in result.output
 
 
 def test_a_folder_without_a_data_set_is_said(tmp_path: Path) -> None:

@@ -12,23 +12,24 @@ import torch
 from services.embedder.dcpl.network import Architecture, Dcpl
 from tests.support.processes import free_port
 from training.data.batches import Batch
+from training.distributed import DistributedContext
 from training.evaluation.evaluate import precise_cudnn
-from training.learner import Learner, Place
+from training.learner import Learner
 from training.recipe import Augmentation, Recipe
 
 ONE_OF_SEVERAL = """
 import sys, torch
 from pathlib import Path
-from tests.training.test_distributed import Place, gradients
+from tests.training.test_distributed import DistributedContext, gradients
 backend, folder = sys.argv[1:]
 torch.distributed.init_process_group(backend)
 torch.set_num_threads(1)
-rank, ranks = torch.distributed.get_rank(), torch.distributed.get_world_size()
+rank, world_size = torch.distributed.get_rank(), torch.distributed.get_world_size()
 device = torch.device("cpu")
 if backend == "nccl":
     device = torch.device("cuda", rank)
     torch.cuda.set_device(device)
-torch.save(gradients(Place(device, rank, ranks)), Path(folder) / f"{rank}.pt")
+torch.save(gradients(DistributedContext(device, rank, world_size)), Path(folder) / f"{rank}.pt")
 torch.distributed.destroy_process_group()
 """
 
@@ -43,7 +44,7 @@ class Statistics(torch.nn.BatchNorm2d):
         )
 
 
-def gradients(place: Place) -> dict[str, torch.Tensor]:
+def gradients(context: DistributedContext) -> dict[str, torch.Tensor]:
     """Losses and gradients of one step on the same eight pairs, of which this process has its
     share."""
     recipe = Recipe(
@@ -55,22 +56,22 @@ def gradients(place: Place) -> dict[str, torch.Tensor]:
     )
     torch.manual_seed(0)
     network = Dcpl(recipe.architecture)
-    for module in network.modules():
+    for name, module in network.named_modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.__class__ = Statistics
+            network.set_submodule(name, Statistics(module.num_features))
     whole = Batch(
         images=torch.randint(256, (8, 32, 32, 3), dtype=torch.uint8),
         words=torch.randint(2, 20, (16, 5)),  # two captions an image
         lengths=torch.randint(1, 6, (16,)),
         identities=torch.arange(8) % 4,
     )
-    share = torch.arange(8)[place.rank :: place.ranks]
+    share = torch.arange(8)[context.rank :: context.world_size]
     captions = torch.stack([2 * share, 2 * share + 1], 1).flatten()
     batch = Batch(
         whole.images[share], whole.words[captions], whole.lengths[captions], whole.identities[share]
     )
     with precise_cudnn():
-        learner = Learner(network, recipe, 4, place)
+        learner = Learner(network, recipe, 4, context)
         losses = learner.step(batch, 0)
     found = {f"loss {name}": torch.tensor(loss) for name, loss in losses.items()}
     for name, weight in learner.objective.named_parameters():
@@ -96,7 +97,7 @@ def test_losses_and_gradients_equal_those_of_one_process(tmp_path: Path, backend
     environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [*torchrun(processes), str(script), backend, str(tmp_path)]
     subprocess.run(command, check=True, env=environment)
-    alone = gradients(Place(torch.device("cpu" if backend == "gloo" else "cuda")))
+    alone = gradients(DistributedContext(torch.device("cpu" if backend == "gloo" else "cuda")))
     for rank in range(processes):
         together = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert together.keys() == alone.keys()

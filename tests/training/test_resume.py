@@ -15,22 +15,14 @@ from click.testing import CliRunner
 from services.embedder.dcpl.model_directory import load_model
 from services.embedder.dcpl.network import Dcpl
 from training.__main__ import main
-from training.checkpoint import (
-    UnusableCheckpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from training.checkpoint import UnusableCheckpoint, load_checkpoint
 from training.data.datasets import Dataset, InvalidDataset
-from training.learner import Learner, Place, TrainingDiverged
+from training.distributed import DistributedContext
+from training.learner import Learner, TrainingDiverged
 from training.recipe import Augmentation, Recipe
-from training.train import (
-    TRAINING_IMAGES,
-    Epoch,
-    Progress,
-    Watch,
-    read_history,
-    train,
-)
+from training.resume import RunState
+from training.run import Epoch, read_history
+from training.train import Callbacks, train
 
 
 class Interrupted(Exception):
@@ -53,14 +45,7 @@ def with_two_people_as_one(dataset: Dataset) -> Dataset:
     return replace(dataset, images=tuple(images))
 
 
-def make_old(checkpoint: Path) -> None:
-    """As it was before checkpoints said what images they learnt from."""
-    state = load_checkpoint(checkpoint)
-    del state[TRAINING_IMAGES]
-    save_checkpoint(checkpoint, state)
-
-
-def interrupt_at(step: int) -> Watch:
+def interrupt_at(step: int) -> Callbacks:
     """Raises in the middle of the run, after so many steps."""
     done = 0
 
@@ -70,18 +55,20 @@ def interrupt_at(step: int) -> Watch:
         if done == step:
             raise Interrupted
 
-    return Watch(step=count)
+    return Callbacks(step=count)
 
 
 def test_a_resumed_run_has_the_losses_and_weights_of_an_uninterrupted_one(
-    dataset: Dataset, tiny: Recipe, place: Place, tmp_path: Path
+    dataset: Dataset, tiny: Recipe, context: DistributedContext, tmp_path: Path
 ) -> None:
     recipe = replace(tiny, epochs=3, word_dropout=0.1)
-    train(dataset, recipe, tmp_path / "whole", name="m", place=place)
+    train(dataset, recipe, tmp_path / "whole", name="m", context=context)
     with pytest.raises(Interrupted):  # 4 steps an epoch: in the middle of the second
-        train(dataset, recipe, tmp_path / "cut", name="m", place=place, watch=interrupt_at(6))
+        train(
+            dataset, recipe, tmp_path / "cut", name="m", context=context, callbacks=interrupt_at(6)
+        )
     torch.manual_seed(99)  # what a new process would have
-    train(dataset, recipe, tmp_path / "cut", name="m", place=place)
+    train(dataset, recipe, tmp_path / "cut", name="m", context=context)
     assert losses_of(tmp_path / "cut") == losses_of(tmp_path / "whole")
     whole = load_checkpoint(tmp_path / "whole" / "checkpoint.pt")["learner"]["objective"]
     cut = load_checkpoint(tmp_path / "cut" / "checkpoint.pt")["learner"]["objective"]
@@ -89,11 +76,11 @@ def test_a_resumed_run_has_the_losses_and_weights_of_an_uninterrupted_one(
 
 
 def test_a_finished_run_is_not_trained_again(
-    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+    dataset: Dataset, tiny: Recipe, cpu: DistributedContext, tmp_path: Path
 ) -> None:
     recipe = replace(tiny, epochs=1)
-    train(dataset, recipe, tmp_path, name="m", place=cpu)
-    train(dataset, recipe, tmp_path, name="m", place=cpu, watch=interrupt_at(1))
+    train(dataset, recipe, tmp_path, name="m", context=cpu)
+    train(dataset, recipe, tmp_path, name="m", context=cpu, callbacks=interrupt_at(1))
     assert len(read_history(tmp_path)) == 1
 
 
@@ -120,90 +107,73 @@ def test_a_killed_command_goes_on_from_its_last_checkpoint(drawn: Path, tmp_path
 
 
 def test_another_recipe_is_refused(
-    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+    dataset: Dataset, tiny: Recipe, cpu: DistributedContext, tmp_path: Path
 ) -> None:
-    train(dataset, replace(tiny, epochs=1), tmp_path, name="m", place=cpu)
+    train(dataset, replace(tiny, epochs=1), tmp_path, name="m", context=cpu)
     slower = replace(tiny, epochs=1, learning_rate=1e-5)
     with pytest.raises(UnusableCheckpoint, match="was made with another recipe; use the same"):
-        train(dataset, slower, tmp_path, name="m", place=cpu)
+        train(dataset, slower, tmp_path, name="m", context=cpu)
     wider = replace(tiny.architecture, hidden=10)
     with pytest.raises(UnusableCheckpoint, match="another recipe"):
-        train(dataset, replace(tiny, epochs=1, architecture=wider), tmp_path, name="m", place=cpu)
+        train(dataset, replace(tiny, epochs=1, architecture=wider), tmp_path, name="m", context=cpu)
 
 
 def test_another_vocabulary_is_refused(
-    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+    dataset: Dataset, tiny: Recipe, cpu: DistributedContext, tmp_path: Path
 ) -> None:
     recipe = replace(tiny, epochs=1)
-    train(dataset, recipe, tmp_path, name="m", place=cpu)
+    train(dataset, recipe, tmp_path, name="m", context=cpu)
     renamed = tuple(
         replace(image, captions=tuple(c.replace("wearing", "in") for c in image.captions))
         for image in dataset.images
     )
     with pytest.raises(UnusableCheckpoint, match="was made with another vocabulary"):
-        train(replace(dataset, images=renamed), recipe, tmp_path, name="m", place=cpu)
+        train(replace(dataset, images=renamed), recipe, tmp_path, name="m", context=cpu)
 
 
 @pytest.mark.parametrize("change", [turned, with_two_people_as_one])
 def test_other_training_images_are_refused(
     dataset: Dataset,
     tiny: Recipe,
-    cpu: Place,
+    cpu: DistributedContext,
     tmp_path: Path,
     change: Callable[[Dataset], Dataset],
 ) -> None:
     recipe = replace(tiny, epochs=1)
-    train(dataset, recipe, tmp_path / "run", name="m", place=cpu)
+    train(dataset, recipe, tmp_path / "run", name="m", context=cpu)
     complaint = "was made with another list of training images; "
     with pytest.raises(UnusableCheckpoint, match=f"{complaint}use the same command and data"):
-        train(change(dataset), recipe, tmp_path / "run", name="m", place=cpu)
+        train(change(dataset), recipe, tmp_path / "run", name="m", context=cpu)
     with pytest.raises(UnusableCheckpoint, match=f"{complaint}start from a run on the same data"):
-        train(change(dataset), recipe, tmp_path / "b", name="m", place=cpu, start=tmp_path / "run")
+        train(
+            change(dataset), recipe, tmp_path / "b", name="m", context=cpu, start=tmp_path / "run"
+        )
 
 
 def test_other_images_for_validation_and_test_are_not_refused(
-    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+    dataset: Dataset, tiny: Recipe, cpu: DistributedContext, tmp_path: Path
 ) -> None:
     recipe = replace(tiny, epochs=1)
-    train(dataset, recipe, tmp_path, name="m", place=cpu)
+    train(dataset, recipe, tmp_path, name="m", context=cpu)
     fewer = (*dataset.split("train"), *dataset.split("val")[:4])
-    train(replace(dataset, images=fewer), recipe, tmp_path, name="m", place=cpu)
-
-
-def test_an_old_checkpoint_still_serves_where_it_fits(
-    dataset: Dataset,
-    tiny: Recipe,
-    cpu: Place,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    recipe, run = replace(tiny, epochs=2), tmp_path / "run"
-    with pytest.raises(Interrupted):  # after the first epoch
-        train(dataset, recipe, run, name="m", place=cpu, watch=interrupt_at(5))
-    make_old(run / "checkpoint.pt")
-    with pytest.raises(UnusableCheckpoint, match="does not fit this data; use the same command"):
-        train(with_two_people_as_one(dataset), recipe, run, name="m", place=cpu)
-    train(dataset, recipe, tmp_path / "next", name="m", place=cpu, start=run)
-    caplog.clear()
-    train(dataset, recipe, run, name="m", place=cpu)
-    assert len(read_history(run)) == 2
-    assert "is an old one, which does not say its list of training images" in caplog.text
-    caplog.clear()
-    train(dataset, recipe, run, name="m", place=cpu)
-    assert "is an old one" not in caplog.text
+    train(replace(dataset, images=fewer), recipe, tmp_path, name="m", context=cpu)
 
 
 def test_a_validation_image_that_cannot_be_read_is_found_before_training(
-    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+    dataset: Dataset, tiny: Recipe, cpu: DistributedContext, tmp_path: Path
 ) -> None:
     gone = replace(dataset.split("val")[0], file="gone.jpg")
     broken = replace(dataset, images=(*dataset.images, gone))
     with pytest.raises(InvalidDataset, match=r"gone\.jpg"):
-        train(broken, tiny, tmp_path, name="m", place=cpu, watch=interrupt_at(1))
+        train(broken, tiny, tmp_path, name="m", context=cpu, callbacks=interrupt_at(1))
 
 
 def test_a_diverging_run_keeps_the_last_good_checkpoint_and_model(
-    dataset: Dataset, tiny: Recipe, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: Dataset,
+    tiny: Recipe,
+    context: DistributedContext,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     learners: list[Learner] = []
     initialise = Learner.__init__
@@ -219,7 +189,7 @@ def test_a_diverging_run_keeps_the_last_good_checkpoint_and_model(
             learners[0].objective.network.image_projection.weight.fill_(float("inf"))
 
     with pytest.raises(TrainingDiverged, match=r"at step 5 .*learning rate"):
-        train(dataset, tiny, tmp_path, name="m", place=place, watch=Watch(epoch=spoil))
+        train(dataset, tiny, tmp_path, name="m", context=context, callbacks=Callbacks(epoch=spoil))
     kept = load_checkpoint(tmp_path / "checkpoint.pt")
     assert kept["progress"]["epochs_done"] == 1
     assert all(w.isfinite().all() for w in kept["learner"]["objective"].values())
@@ -227,11 +197,11 @@ def test_a_diverging_run_keeps_the_last_good_checkpoint_and_model(
 
 
 def test_training_stops_early_when_validation_does_not_improve(
-    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+    dataset: Dataset, tiny: Recipe, cpu: DistributedContext, tmp_path: Path
 ) -> None:
     standing = replace(tiny, epochs=20, patience=2, learning_rate=1e-12, ema_decay=0.0)
     frozen_statistics = replace(standing, warmup_epochs=0, hold=1.0)
-    train(dataset, frozen_statistics, tmp_path, name="m", place=cpu)
+    train(dataset, frozen_statistics, tmp_path, name="m", context=cpu)
     history = read_history(tmp_path)
     assert len(history) < 20
     best = max(row["validation"]["rank_1"] for row in history)
@@ -243,18 +213,18 @@ def test_training_stops_early_when_validation_does_not_improve(
 
 def test_a_plateau_before_the_rate_falls_does_not_stop_the_run(tiny: Recipe) -> None:
     recipe = replace(tiny, epochs=20, patience=2, hold=0.5)
-    assert not Progress(epochs_done=11, best_epoch=3).is_over(recipe)
-    assert Progress(epochs_done=12, best_epoch=3).is_over(recipe)
-    assert not Progress(epochs_done=14, best_epoch=13).is_over(recipe)
-    assert Progress(epochs_done=15, best_epoch=13).is_over(recipe)
-    assert Progress(epochs_done=5, best_epoch=3).is_over(replace(recipe, hold=1.0))
+    assert not RunState(epochs_done=11, best_epoch=3).is_over(recipe)
+    assert RunState(epochs_done=12, best_epoch=3).is_over(recipe)
+    assert not RunState(epochs_done=14, best_epoch=13).is_over(recipe)
+    assert RunState(epochs_done=15, best_epoch=13).is_over(recipe)
+    assert RunState(epochs_done=5, best_epoch=3).is_over(replace(recipe, hold=1.0))
 
 
 def test_the_model_directory_explains_itself(
-    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+    dataset: Dataset, tiny: Recipe, cpu: DistributedContext, tmp_path: Path
 ) -> None:
     recipe = replace(tiny, epochs=1)
-    train(dataset, recipe, tmp_path, name="little", notes="drawings", place=cpu)
+    train(dataset, recipe, tmp_path, name="little", notes="drawings", context=cpu)
     network, card = load_model(tmp_path / "model")
     assert isinstance(network, Dcpl)
     assert (card.name, card.notes) == ("little", "drawings")
@@ -266,15 +236,15 @@ def test_the_model_directory_explains_itself(
 
 
 def test_a_run_can_begin_with_the_weights_of_another(
-    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+    dataset: Dataset, tiny: Recipe, cpu: DistributedContext, tmp_path: Path
 ) -> None:
     recipe = replace(tiny, epochs=1)
-    train(dataset, recipe, tmp_path / "small", name="m", place=cpu)
+    train(dataset, recipe, tmp_path / "small", name="m", context=cpu)
     still = replace(
         recipe, learning_rate=1e-12, warmup_epochs=0, image_height=64, augmentation=Augmentation()
     )
     start = tmp_path / "small"
-    train(dataset, still, tmp_path / "large", name="m", place=cpu, start=start)
+    train(dataset, still, tmp_path / "large", name="m", context=cpu, start=start)
     small, large = (
         load_checkpoint(tmp_path / run / "checkpoint.pt")["learner"]["objective"]
         for run in ("small", "large")
@@ -285,15 +255,15 @@ def test_a_run_can_begin_with_the_weights_of_another(
 
 
 def test_beginning_with_weights_that_do_not_fit_is_refused(
-    dataset: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+    dataset: Dataset, tiny: Recipe, cpu: DistributedContext, tmp_path: Path
 ) -> None:
     recipe, start = replace(tiny, epochs=1), tmp_path / "start"
-    train(dataset, recipe, start, name="m", place=cpu)
+    train(dataset, recipe, start, name="m", context=cpu)
     wider = replace(recipe, architecture=replace(tiny.architecture, hidden=10))
     with pytest.raises(UnusableCheckpoint, match="does not fit this architecture or data set"):
-        train(dataset, wider, tmp_path / "a", name="m", place=cpu, start=start)
+        train(dataset, wider, tmp_path / "a", name="m", context=cpu, start=start)
     fewer_words = replace(recipe, minimum_word_count=3)
     with pytest.raises(UnusableCheckpoint, match="was made with another vocabulary; start from"):
-        train(dataset, fewer_words, tmp_path / "b", name="m", place=cpu, start=start)
+        train(dataset, fewer_words, tmp_path / "b", name="m", context=cpu, start=start)
     with pytest.raises(UnusableCheckpoint, match="no such file; name the folder of a run"):
-        train(dataset, recipe, tmp_path / "c", name="m", place=cpu, start=tmp_path / "gone")
+        train(dataset, recipe, tmp_path / "c", name="m", context=cpu, start=tmp_path / "gone")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from services.embedder.dcpl.vocabulary import Vocabulary
@@ -94,24 +95,24 @@ def batches(
     epoch: int,
     *,
     rank: int = 0,
-    ranks: int = 1,
-    workers: int = 0,
+    world_size: int = 1,
+    loaders: int = 0,
 ) -> Iterator[Batch]:
-    """The batches of one epoch; of each, every rank-th image. What is left over is dropped.
+    """The batches of one epoch; of each, this rank's share. What is left over is dropped.
 
-    workers: processes that prepare them, in the same order; 0 prepares each when it is asked for.
+    loaders: processes that prepare them, in the same order; 0 prepares each when it is asked for.
     Everything random follows from the recipe's seed, the epoch and the step alone, so a resumed
     run sees what the uninterrupted one would have seen.
     """
-    steps = _Steps(data, recipe, epoch, rank, ranks)
+    steps = _Steps(data, recipe, epoch, rank, world_size)
     pinned = torch.cuda.is_available()
     # Forked, they share the decoded images; any other start would send each a copy of them all.
-    start = "fork" if workers else None
+    start = "fork" if loaders else None
     return iter(
         DataLoader(
             steps,
             batch_size=None,
-            num_workers=workers,
+            num_workers=loaders,
             pin_memory=pinned,
             multiprocessing_context=start,
         )
@@ -119,23 +120,24 @@ def batches(
 
 
 class _Steps(IterableDataset[Batch]):
-    """One epoch's batches; of several workers each prepares its share, and they take turns."""
+    """One epoch's batches; of several loaders each prepares its share, and they take turns."""
 
     def __init__(
-        self, data: TrainingImages, recipe: Recipe, epoch: int, rank: int, ranks: int
+        self, data: TrainingImages, recipe: Recipe, epoch: int, rank: int, world_size: int
     ) -> None:
-        self.data, self.recipe, self.epoch, self.rank, self.ranks = data, recipe, epoch, rank, ranks
+        self.data, self.recipe, self.epoch = data, recipe, epoch
+        self.rank, self.world_size = rank, world_size
         self.order = epoch_order(
             data.identities, recipe.images_per_identity, generator_for(recipe.seed, epoch)
         )
         self.count = steps_per_epoch(len(self.order), recipe)
 
     def __iter__(self) -> Iterator[Batch]:
-        worker = get_worker_info()
-        first, stride = (worker.id, worker.num_workers) if worker else (0, 1)
+        loader = get_worker_info()
+        first, stride = (loader.id, loader.num_workers) if loader else (0, 1)
         size = self.recipe.batch_size
         for step in range(first, self.count, stride):
-            rows = self.order[step * size : (step + 1) * size][self.rank :: self.ranks]
+            rows = self.order[step * size : (step + 1) * size][self.rank :: self.world_size]
             draws = generator_for(self.recipe.seed, self.epoch, step, self.rank)
             yield _batch(self.data, self.recipe, rows, draws)
 
@@ -179,7 +181,5 @@ def _batch(data: TrainingImages, recipe: Recipe, rows: Tensor, generator: torch.
 def pad(captions: Sequence[Sequence[int]], padding: int) -> tuple[Tensor, Tensor]:
     """Word ids -> (captions, longest) int64 and the lengths, (captions,) int64."""
     lengths = torch.tensor([len(caption) for caption in captions])
-    words = torch.full((len(captions), int(lengths.max())), padding)
-    for row, caption in enumerate(captions):
-        words[row, : len(caption)] = torch.tensor(caption)
-    return words, lengths
+    words = [torch.tensor(caption) for caption in captions]
+    return pad_sequence(words, batch_first=True, padding_value=padding), lengths

@@ -13,7 +13,7 @@ from services.embedder.dcpl.vocabulary import tokenise
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 HELD_OUT = 0.05
-"""Share of the training people who validate where there is no split val."""
+"""Share of the training people held out for validation where there is no split val."""
 FEWEST_HELD_OUT = 2
 """With a single person there would be nothing to rank."""
 
@@ -58,7 +58,7 @@ def read_dataset(root: Path) -> Dataset:
             )
             if folder is None:
                 raise InvalidDataset(
-                    f"{root}: {layout.annotations} is there but no folder "
+                    f"{root}: has {layout.annotations} but no folder "
                     f"{' or '.join(layout.image_folders)}; put the images beside it"
                 )
             images = tuple(layout.read(root / layout.annotations))
@@ -134,14 +134,14 @@ def _image(path: Path, number: int, entry: dict[str, Any], file_key: str) -> Per
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidDataset(
-            f"{path}: entry {number} lacks or breaks {error}; it needs id, {file_key}, "
+            f"{path}: entry {number}: missing or invalid {error}; it needs id, {file_key}, "
             f"captions and split"
         ) from error
     if isinstance(captions, str):
         raise InvalidDataset(f"{path}: entry {number}: captions must be a list of strings")
     if image.split not in SPLITS:
         raise InvalidDataset(
-            f"{path}: entry {number}: split {image.split!r} is none of {', '.join(SPLITS)}"
+            f"{path}: entry {number}: unknown split {image.split!r}; known are {', '.join(SPLITS)}"
         )
     return image
 
@@ -177,7 +177,7 @@ def _read_plain(path: Path) -> Iterator[PersonImage]:
             f"{split_file}: {error}; list the ids of {path.name}, which are whole numbers"
         ) from error
     if len(split_of) < sum(map(len, splits.values())):
-        raise InvalidDataset(f"{split_file}: an identity stands in two splits, or twice in one")
+        raise InvalidDataset(f"{split_file}: an identity is listed in two splits, or twice in one")
     for number, entry in enumerate(_json_entries(path), start=1):
         split = split_of.get(entry.get("id", -1))
         if split is None:

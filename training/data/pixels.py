@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from services.embedder.images import InvalidImage, decode
 from training.data.datasets import Dataset, InvalidDataset, PersonImage
+from training.write_aside import written_aside
 
 Pixels = NDArray[np.uint8]
 
@@ -35,16 +36,13 @@ def decoded(
     path = cache / f"{key.hexdigest()[:16]}.npy"
     if not path.exists():
         cache.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(f".{os.getpid()}.partial")
         try:
-            _decode_into(partial, dataset, images, height, width)
-            partial.replace(path)
+            with written_aside(path) as unfinished:
+                _decode_into(unfinished, dataset, images, height, width)
         except OSError as error:
             needed = len(images) * height * width * 3
             reason = f"{error.strerror}; the decoded images need {needed:,} bytes here"
             raise OSError(error.errno, reason, str(cache)) from error
-        finally:
-            partial.unlink(missing_ok=True)
     array: Pixels = np.load(path, mmap_mode="r")
     return array
 

@@ -15,7 +15,7 @@ DEPTH = 12
 SEARCHES_AT_ONCE = 8
 
 
-def rank_through_services(embedded: EmbeddedSplit, *, query: str, gallery: str) -> Tensor:
+def evaluate_deployed(embedded: EmbeddedSplit, *, query: str, gallery: str) -> Tensor:
     """Rank of the first right image for each caption of the split, DEPTH + 1 if not among DEPTH.
 
     query: address of the query service; gallery: holds exactly the split's images, under the

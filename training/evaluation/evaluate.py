@@ -17,9 +17,9 @@ from training.data.batches import pad
 from training.data.datasets import Dataset, InvalidDataset, PersonImage, Split
 from training.data.pixels import Pixels, decoded
 from training.evaluation import metrics
-from training.fast.on_cpu import keep_memory
+from training.evaluation.memory import keep_memory
 
-SUITABLE_BATCH = {"cpu": 64, "cuda": 512}
+EVALUATION_BATCH = {"cpu": 64, "cuda": 512}
 """Images or captions in one pass; a GPU wants them large, a processor's memory does not."""
 
 
@@ -64,11 +64,12 @@ def evaluate_split(
 ) -> tuple[EmbeddedSplit, Evaluation]:
     """Embed a split with a network in eval mode and measure retrieval in it.
 
-    batch_size: None takes what suits the device; the figures are the same.
+    batch_size: None takes what suits the device; the figures are the same. On a processor the
+    process keeps the memory that it frees from then on.
     """
     images, pixels = decoded_split(dataset, split, height=height, width=width, cache=cache)
     device = next(network.parameters()).device
-    batch_size = batch_size or SUITABLE_BATCH[device.type]
+    batch_size = batch_size or EVALUATION_BATCH[device.type]
     embedded = embed_split(network, vocabulary, images, pixels, batch_size=batch_size)
     return embedded, evaluate(embedded, device)
 

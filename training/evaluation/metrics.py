@@ -85,7 +85,10 @@ def _score_blocks(queries: Tensor, gallery: Tensor) -> Iterator[tuple[slice, Ten
 
 
 def _rank_block(scores: Tensor, right: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """scores: (queries, entries) float, right: the same shape, bool."""
+    """scores: (queries, entries) float, right: the same shape, bool.
+
+    Returns the columns of QueryResults for these queries, (queries,) each.
+    """
     ranked = right.gather(1, pessimistic_order(scores, right))
     rank = torch.arange(1, ranked.shape[1] + 1, device=ranked.device)
     total = ranked.sum(1).double()

@@ -14,7 +14,7 @@ from training.evaluation.metrics import pessimistic_order
 
 QUERIES, ANSWERS = 10, 10
 TILE_WIDTH, TILE_HEIGHT, FRAME, LINE = 80, 160, 4, 20
-RIGHT, WRONG, INK, PAPER = (30, 150, 70), (205, 205, 205), (20, 20, 20), (255, 255, 255)
+RIGHT, WRONG, INK, BACKGROUND = (30, 150, 70), (205, 205, 205), (20, 20, 20), (255, 255, 255)
 
 
 def write_metrics(path: Path, evaluations: dict[str, Evaluation]) -> None:
@@ -51,7 +51,7 @@ def write_retrieval_sheet(
     order = pessimistic_order(scores, right)[:, :ANSWERS]
     row_height = TILE_HEIGHT + 2 * FRAME + 2 * LINE
     tile = TILE_WIDTH + 2 * FRAME
-    sheet = Image.new("RGB", (ANSWERS * tile, len(queries) * row_height), PAPER)
+    sheet = Image.new("RGB", (ANSWERS * tile, len(queries) * row_height), BACKGROUND)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(13)
     for row, query in enumerate(queries.tolist()):

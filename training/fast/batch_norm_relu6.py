@@ -1,9 +1,10 @@
-"""Batch norm and ReLU6 as one operation for a processor, where both do nothing but wait for memory.
+"""Batch norm and ReLU6 as one operation: on a processor both do little but wait for memory.
 
-Each loop reads the images once. As PyTorch's own batch norm does, they compute in float32 and keep
-the type of the images.
+Each kernel reads the images once. As PyTorch's own batch norm does, it computes in float32 and
+keeps the type of the images.
 """
 
+import itertools
 from typing import Any
 
 import torch
@@ -19,22 +20,35 @@ from training.fast.kernels import (
 
 
 def fuse_batch_norms(network: nn.Module) -> None:
-    """Turn each BatchNorm2d that a ReLU6 follows in an nn.Sequential into both; in place.
+    """Put a BatchNormReLU6 in the place of each BatchNorm2d that a ReLU6 follows in an
+    nn.Sequential; the ReLU6 becomes an identity.
 
     Weights and state dict stay what they are.
     """
     for sequence in network.modules():
         if not isinstance(sequence, nn.Sequential):
             continue
-        for index in range(len(sequence) - 1):
-            norm, activation = sequence[index], sequence[index + 1]
+        for index, (norm, activation) in enumerate(itertools.pairwise(sequence)):
             if type(norm) is nn.BatchNorm2d and type(activation) is nn.ReLU6:
-                norm.__class__ = BatchNormReLU6
+                sequence[index] = BatchNormReLU6(norm)
                 sequence[index + 1] = nn.Identity()
 
 
-class BatchNormReLU6(nn.BatchNorm2d):
-    """ReLU6 of the batch norm; with affine weights, running statistics and a fixed momentum."""
+class BatchNormReLU6(nn.Module):
+    """ReLU6 of a batch norm, with its affine weights, running statistics and fixed momentum."""
+
+    running_mean: Tensor
+    running_var: Tensor
+    num_batches_tracked: Tensor
+
+    def __init__(self, norm: nn.BatchNorm2d) -> None:
+        super().__init__()
+        self.training = norm.training
+        assert norm.momentum is not None
+        self.epsilon, self.momentum = norm.eps, norm.momentum
+        self.weight, self.bias = norm.weight, norm.bias  # (channels,)
+        for name, buffer in norm.named_buffers():
+            self.register_buffer(name, buffer)
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, channels, height, width), best channels-last, to the same shape and type.
@@ -42,18 +56,23 @@ class BatchNormReLU6(nn.BatchNorm2d):
         Raises ValueError where a channel has a single pixel: that has no variance to learn with.
         """
         if not self.training:
-            return functional.relu6(super().forward(images))
-        count = images.numel() // self.num_features
+            return functional.relu6(
+                functional.batch_norm(
+                    images,
+                    self.running_mean,
+                    self.running_var,
+                    self.weight,
+                    self.bias,
+                    eps=self.epsilon,
+                )
+            )
+        count = images.numel() // len(self.weight)
         if count < 2:
             raise ValueError(
                 f"batch norm over {tuple(images.shape)} has one value a channel: nothing to learn; "
                 f"choose a larger --batch-size or --image-size"
             )
-        output, mean, variance = _BatchNormReLU6.apply(images, self.weight, self.bias, self.eps)
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
-        assert self.momentum is not None
+        output, mean, variance = _BatchNormReLU6.apply(images, self.weight, self.bias, self.epsilon)
         self.num_batches_tracked += 1
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)

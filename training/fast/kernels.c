@@ -1,5 +1,5 @@
-/* The loops of training that PyTorch has no fast ones for on a processor. Compiled when a run starts,
-   once for each type of the images; loops.py has their arguments.
+/* The loops of training that PyTorch has no fast ones for on a processor. compiler.py compiles them,
+   once for each type of the images; kernels.py calls them with tensors.
 
    Images are channels-last: pixels x channels. Sums are built in float32 over a few pixels, those of
    a thread in float64; each thread has a row of the result to itself, which makes them repeatable. */
@@ -15,25 +15,25 @@
 #include <string.h>
 
 #ifdef BFLOAT16
-typedef uint16_t number;
+typedef uint16_t scalar_t;
 
-static inline float wide(number value)
+static inline float to_float(scalar_t value)
 {
-    union { uint32_t bits; float number; } as = {(uint32_t)value << 16};
-    return as.number;
+    union { uint32_t bits; float value; } as = {(uint32_t)value << 16};
+    return as.value;
 }
 
 /* To the nearest, halfway to even. */
-static inline number narrow(float value)
+static inline scalar_t from_float(float value)
 {
-    union { float number; uint32_t bits; } as = {value};
+    union { float value; uint32_t bits; } as = {value};
     uint32_t rounded = (as.bits + 0x7fff + (as.bits >> 16 & 1)) >> 16;
     return value == value ? rounded : 0x7fc0;
 }
 #else
-typedef float number;
-static inline float wide(number value) { return value; }
-static inline number narrow(float value) { return value; }
+typedef float scalar_t;
+static inline float to_float(scalar_t value) { return value; }
+static inline scalar_t from_float(float value) { return value; }
 #endif
 
 enum { BLOCK = 64, LINES = 8 }; /* pixels, or lines of an image, that are summed in float32 */
@@ -52,13 +52,13 @@ static inline float relu6(float value)
     return value > 6 ? 6 : value;
 }
 
-static inline float passed(float gradient, float scaled)
+static inline float relu6_grad(float gradient, float scaled)
 {
     return scaled > 0 && scaled < 6 ? gradient : 0;
 }
 
 /* totals: threads x 2 x channels, zero. Of each channel the sum, and the sum of squares. */
-void sums(const number *restrict images, long pixels, long channels, long threads, double *totals)
+void sums(const scalar_t *restrict images, long pixels, long channels, long threads, double *totals)
 {
 #pragma omp parallel num_threads(threads)
     {
@@ -70,9 +70,9 @@ void sums(const number *restrict images, long pixels, long channels, long thread
             long end = start + BLOCK < pixels ? start + BLOCK : pixels;
             memset(sum, 0, 2 * channels * sizeof(float));
             for (long pixel = start; pixel < end; pixel++) {
-                const number *restrict image = images + pixel * channels;
+                const scalar_t *restrict image = images + pixel * channels;
                 for (long c = 0; c < channels; c++) {
-                    float value = wide(image[c]);
+                    float value = to_float(image[c]);
                     sum[c] += value;
                     squares[c] += value * value;
                 }
@@ -85,23 +85,23 @@ void sums(const number *restrict images, long pixels, long channels, long thread
 }
 
 /* output = relu6(images scale + shift) */
-void scaled(const number *restrict images, long pixels, long channels, long threads,
-            const float *restrict scale, const float *restrict shift, number *restrict output)
+void scaled(const scalar_t *restrict images, long pixels, long channels, long threads,
+            const float *restrict scale, const float *restrict shift, scalar_t *restrict output)
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long pixel = 0; pixel < pixels; pixel++) {
-        const number *restrict image = images + pixel * channels;
-        number *restrict out = output + pixel * channels;
+        const scalar_t *restrict image = images + pixel * channels;
+        scalar_t *restrict out = output + pixel * channels;
         for (long c = 0; c < channels; c++)
-            out[c] = narrow(relu6(wide(image[c]) * scale[c] + shift[c]));
+            out[c] = from_float(relu6(to_float(image[c]) * scale[c] + shift[c]));
     }
 }
 
 /* totals: threads x 2 x channels, zero. With g the gradient where ReLU6 lets it through: of each
    channel the sum of g, and of g times the image. */
-void gradient_sums(const number *restrict images, long pixels, long channels, long threads,
+void gradient_sums(const scalar_t *restrict images, long pixels, long channels, long threads,
                    const float *restrict scale, const float *restrict shift,
-                   const number *restrict gradients, double *totals)
+                   const scalar_t *restrict gradients, double *totals)
 {
 #pragma omp parallel num_threads(threads)
     {
@@ -113,11 +113,11 @@ void gradient_sums(const number *restrict images, long pixels, long channels, lo
             long end = start + BLOCK < pixels ? start + BLOCK : pixels;
             memset(sum, 0, 2 * channels * sizeof(float));
             for (long pixel = start; pixel < end; pixel++) {
-                const number *restrict image = images + pixel * channels;
-                const number *restrict gradient = gradients + pixel * channels;
+                const scalar_t *restrict image = images + pixel * channels;
+                const scalar_t *restrict gradient = gradients + pixel * channels;
                 for (long c = 0; c < channels; c++) {
-                    float value = wide(image[c]);
-                    float g = passed(wide(gradient[c]), value * scale[c] + shift[c]);
+                    float value = to_float(image[c]);
+                    float g = relu6_grad(to_float(gradient[c]), value * scale[c] + shift[c]);
                     sum[c] += g;
                     products[c] += g * value;
                 }
@@ -130,50 +130,51 @@ void gradient_sums(const number *restrict images, long pixels, long channels, lo
 }
 
 /* output = g scale + images factor + offset */
-void scaled_gradient(const number *restrict images, long pixels, long channels, long threads,
+void scaled_gradient(const scalar_t *restrict images, long pixels, long channels, long threads,
                      const float *restrict scale, const float *restrict shift,
-                     const number *restrict gradients, const float *restrict factor,
-                     const float *restrict offset, number *restrict output)
+                     const scalar_t *restrict gradients, const float *restrict factor,
+                     const float *restrict offset, scalar_t *restrict output)
 {
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (long pixel = 0; pixel < pixels; pixel++) {
-        const number *restrict image = images + pixel * channels;
-        const number *restrict gradient = gradients + pixel * channels;
-        number *restrict out = output + pixel * channels;
+        const scalar_t *restrict image = images + pixel * channels;
+        const scalar_t *restrict gradient = gradients + pixel * channels;
+        scalar_t *restrict out = output + pixel * channels;
         for (long c = 0; c < channels; c++) {
-            float value = wide(image[c]);
-            float g = passed(wide(gradient[c]), value * scale[c] + shift[c]);
-            out[c] = narrow(g * scale[c] + value * factor[c] + offset[c]);
+            float value = to_float(image[c]);
+            float g = relu6_grad(to_float(gradient[c]), value * scale[c] + shift[c]);
+            out[c] = from_float(g * scale[c] + value * factor[c] + offset[c]);
         }
     }
 }
 
-/* lanes: how many channels from there on; a constant wherever it matters. */
-static inline floats load(const number *from, long lanes)
+/* lanes: how many channels from there on; LANES but for the last ones. */
+static inline floats load(const scalar_t *from, long lanes)
 {
     floats values = {0};
 #ifdef BFLOAT16
-    number given[LANES] = {0};
-    memcpy(given, from, lanes * sizeof(number));
+    scalar_t given[LANES] = {0};
+    memcpy(given, from, lanes * sizeof(scalar_t));
     for (long lane = 0; lane < LANES; lane++)
-        values[lane] = wide(given[lane]);
+        values[lane] = to_float(given[lane]);
 #else
-    memcpy(&values, from, lanes * sizeof(number));
+    memcpy(&values, from, lanes * sizeof(scalar_t));
 #endif
     return values;
 }
 
 /* One image and `lanes` of its channels, lines first to end of the output.
    lines: 3 x (width + 2), with zeros at both ends; keeps line y of the image in y modulo 3. */
-static inline void add_to_weight(const number *restrict image, long height, long width, long channels,
-                                 long down, long right, const number *restrict gradients,
-                                 long thinned_width, long first, long end, floats *restrict lines,
-                                 long lanes, double *restrict total)
+static inline void add_to_weight(const scalar_t *restrict image, long height, long width,
+                                 long channels, long stride_h, long stride_w,
+                                 const scalar_t *restrict gradients, long out_width, long first,
+                                 long end, floats *restrict lines, long lanes,
+                                 double *restrict total)
 {
     floats sum[9] = {{0}};
-    long padded = width + 2, next = first * down - 1;
+    long padded = width + 2, next = first * stride_h - 1;
     for (long line = first; line < end; line++) {
-        long top = line * down - 1;
+        long top = line * stride_h - 1;
         for (next = next < top ? top : next; next < top + 3; next++) {
             floats *restrict to = lines + (next + 3) % 3 * padded + 1;
             for (long x = 0; x < width; x++)
@@ -184,12 +185,12 @@ static inline void add_to_weight(const number *restrict image, long height, long
         const floats *above = lines + (top + 3) % 3 * padded;
         const floats *level = lines + (top + 4) % 3 * padded;
         const floats *below = lines + (top + 5) % 3 * padded;
-        for (long x = 0; x < thinned_width; x++) {
-            floats g = load(gradients + (line * thinned_width + x) * channels, lanes);
+        for (long x = 0; x < out_width; x++) {
+            floats g = load(gradients + (line * out_width + x) * channels, lanes);
             for (long tap = 0; tap < 3; tap++) {
-                sum[tap] += g * above[x * right + tap];
-                sum[3 + tap] += g * level[x * right + tap];
-                sum[6 + tap] += g * below[x * right + tap];
+                sum[tap] += g * above[x * stride_w + tap];
+                sum[3 + tap] += g * level[x * stride_w + tap];
+                sum[6 + tap] += g * below[x * stride_w + tap];
             }
         }
     }
@@ -199,12 +200,13 @@ static inline void add_to_weight(const number *restrict image, long height, long
 }
 
 /* Of a depthwise 3x3 convolution with padding 1, what each weight changes.
-   totals: threads x 9 x channels, zero; gradients: of the output, thinned_height x thinned_width. */
-void depthwise_to_weight(const number *restrict images, long batch, long height, long width,
-                         long channels, long down, long right, const number *restrict gradients,
-                         long thinned_height, long thinned_width, long threads, double *totals)
+   totals: threads x 9 x channels, zero; gradients: of the output, out_height x out_width. */
+void depthwise_to_weight(const scalar_t *restrict images, long batch, long height, long width,
+                         long channels, long stride_h, long stride_w,
+                         const scalar_t *restrict gradients, long out_height, long out_width,
+                         long threads, double *totals)
 {
-    long parts = (thinned_height + LINES - 1) / LINES;
+    long parts = (out_height + LINES - 1) / LINES;
 #pragma omp parallel num_threads(threads)
     {
         double *total = totals + omp_get_thread_num() * 9 * channels;
@@ -214,32 +216,32 @@ void depthwise_to_weight(const number *restrict images, long batch, long height,
 #pragma omp for schedule(static)
         for (long part = 0; part < batch * parts; part++) {
             long index = part / parts, first = part % parts * LINES;
-            long end = first + LINES < thinned_height ? first + LINES : thinned_height;
-            const number *image = images + index * height * width * channels;
-            const number *gradient = gradients + index * thinned_height * thinned_width * channels;
+            long end = first + LINES < out_height ? first + LINES : out_height;
+            const scalar_t *image = images + index * height * width * channels;
+            const scalar_t *gradient = gradients + index * out_height * out_width * channels;
             long c = 0;
             for (; c + LANES <= channels; c += LANES)
-                add_to_weight(image + c, height, width, channels, down, right, gradient + c,
-                              thinned_width, first, end, lines, LANES, total + c);
+                add_to_weight(image + c, height, width, channels, stride_h, stride_w, gradient + c,
+                              out_width, first, end, lines, LANES, total + c);
             if (c < channels)
-                add_to_weight(image + c, height, width, channels, down, right, gradient + c,
-                              thinned_width, first, end, lines, channels - c, total + c);
+                add_to_weight(image + c, height, width, channels, stride_h, stride_w, gradient + c,
+                              out_width, first, end, lines, channels - c, total + c);
         }
         free(lines);
     }
 }
 
-/* The first line of a convolution's output that sees a line of its input, or column. */
-static inline long seen_by(long place, long stride)
+/* The first row of a convolution's output that depends on a row of its input; likewise columns. */
+static inline long first_output(long input, long stride)
 {
-    return place < 1 ? 0 : (place + stride - 2) / stride;
+    return input < 1 ? 0 : (input + stride - 2) / stride;
 }
 
 /* Of the same convolution, what its images change; weight: 9 x channels. */
-void depthwise_to_images(const number *restrict gradients, long batch, long height, long width,
-                         long channels, long down, long right, const float *restrict weight,
-                         long thinned_height, long thinned_width, long threads,
-                         number *restrict output)
+void depthwise_to_images(const scalar_t *restrict gradients, long batch, long height, long width,
+                         long channels, long stride_h, long stride_w, const float *restrict weight,
+                         long out_height, long out_width, long threads,
+                         scalar_t *restrict output)
 {
 #pragma omp parallel num_threads(threads)
     {
@@ -249,20 +251,21 @@ void depthwise_to_images(const number *restrict gradients, long batch, long heig
             long image = line / height, row = line % height;
             for (long column = 0; column < width; column++) {
                 memset(sum, 0, channels * sizeof(float));
-                for (long y = seen_by(row, down); y < thinned_height && y * down <= row + 1; y++)
-                    for (long x = seen_by(column, right);
-                         x < thinned_width && x * right <= column + 1; x++) {
-                        const number *restrict gradient =
+                for (long y = first_output(row, stride_h);
+                     y < out_height && y * stride_h <= row + 1; y++)
+                    for (long x = first_output(column, stride_w);
+                         x < out_width && x * stride_w <= column + 1; x++) {
+                        const scalar_t *restrict gradient =
                             gradients +
-                            ((image * thinned_height + y) * thinned_width + x) * channels;
-                        long tap = (row + 1 - y * down) * 3 + column + 1 - x * right;
+                            ((image * out_height + y) * out_width + x) * channels;
+                        long tap = (row + 1 - y * stride_h) * 3 + column + 1 - x * stride_w;
                         const float *restrict by = weight + tap * channels;
                         for (long c = 0; c < channels; c++)
-                            sum[c] += wide(gradient[c]) * by[c];
+                            sum[c] += to_float(gradient[c]) * by[c];
                     }
-                number *restrict out = output + (line * width + column) * channels;
+                scalar_t *restrict out = output + (line * width + column) * channels;
                 for (long c = 0; c < channels; c++)
-                    out[c] = narrow(sum[c]);
+                    out[c] = from_float(sum[c]);
             }
         }
         free(sum);

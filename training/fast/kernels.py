@@ -1,42 +1,12 @@
-"""kernels.c for PyTorch's tensors: a processor's loops, compiled once a process."""
+"""kernels.c called with PyTorch's tensors."""
 
 import ctypes
-import os
-import shlex
-import subprocess
-from functools import cache
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
-SOURCE = Path(__file__).with_name("kernels.c")
-FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
-DEFINITIONS = {torch.float32: (), torch.bfloat16: ("-DBFLOAT16",)}
-
-
-class CannotCompile(Exception):
-    """kernels.c cannot be compiled here, or not loaded; says why."""
-
-
-@cache
-def loops(dtype: torch.dtype) -> ctypes.CDLL:
-    """The loops for images of that type. Raises CannotCompile."""
-    try:
-        # CC may be "ccache gcc".
-        command = [*(shlex.split(os.environ.get("CC", "")) or ["cc"]), *FLAGS, *DEFINITIONS[dtype]]
-        with TemporaryDirectory() as folder:
-            library = Path(folder) / "kernels.so"
-            subprocess.run(
-                [*command, "-o", library, SOURCE], check=True, capture_output=True, text=True
-            )
-            return ctypes.CDLL(str(library))  # stays when its file is gone
-    except subprocess.CalledProcessError as error:
-        raise CannotCompile(error.stderr.strip() or f"{error.cmd[0]} fails") from error
-    except (OSError, ValueError) as error:  # no such program, a folder without exec, an open quote
-        raise CannotCompile(str(error)) from error
+from training.fast.compiler import kernels_for
 
 
 def channel_sums(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,7 +51,7 @@ def scaled_gradient(
 
 def depthwise_to_weight(images: Tensor, gradient: Tensor, stride: tuple[int, int]) -> Tensor:
     """Of a depthwise 3x3 convolution with padding 1: what its weight, (channels, 1, 3, 3), changes;
-    float32. gradient: of its output, (batch, thinned height, thinned width, channels).
+    float32. gradient: of its output, (batch, output height, output width, channels).
     """
     totals = _totals(9, images)
     sizes = (*images.shape, *stride)
@@ -120,4 +90,4 @@ def _call(name: str, images: Tensor, *arguments: Any) -> None:
         ctypes.c_void_p(part.data_ptr()) if isinstance(part, Tensor) else ctypes.c_long(part)
         for part in given
     )
-    getattr(loops(images.dtype), name)(*converted)
+    getattr(kernels_for(images.dtype), name)(*converted)

@@ -196,7 +196,7 @@ class Phrases:
         return asides
 
     def _missing(self) -> Iterator[Aside]:
-        """What the person does without: said of few, but always where it tells doubles apart."""
+        """What the person does without: said of few, but always where it tells lookalikes apart."""
         for name in ("bag", "hat"):
             rarely = self._rng.random() < _SAID_TO_BE_MISSING
             if getattr(self._person, name) is None and (name in self._distinguishing or rarely):
@@ -274,7 +274,7 @@ class Phrases:
         return self._rng.choice(table[name].words)
 
     def _kind(self, part: str, kind: str, words: tuple[str, ...]) -> str:
-        """A word for a thing of that kind: the kind itself where doubles must be told apart."""
+        """A word for a thing of that kind: the kind itself where lookalikes must be told apart."""
         return kind if part in self._distinguishing else self._rng.choice(words)
 
     def _pick(self, *wordings: str) -> str:

@@ -1,4 +1,4 @@
-"""Who walks the street: people drawn from sensible priors, and groups of near doubles."""
+"""Who walks the street: people drawn from sensible priors, and groups of lookalikes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -35,7 +35,7 @@ from training.synthetic.person import (
 T = TypeVar("T")
 
 LOOKALIKES = 6
-"""People in a group of near doubles."""
+"""People in a group of lookalikes."""
 
 _COLOURS = tuple(CLOTH)
 _CLOTH_WEIGHTS = {"black": 2.0, "white": 2.0, "grey": 1.5, "blue": 1.3, "red": 1.3}

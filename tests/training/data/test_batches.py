@@ -99,16 +99,16 @@ def test_dropped_words_become_unknown_and_padding_stays(data: TrainingImages, ti
 
 def test_the_processes_of_a_run_divide_each_batch(data: TrainingImages, tiny: Recipe) -> None:
     whole = next(batches(data, tiny, 0))
-    halves = [next(batches(data, tiny, 0, rank=rank, ranks=2)) for rank in (0, 1)]
+    halves = [next(batches(data, tiny, 0, rank=rank, world_size=2)) for rank in (0, 1)]
     assert torch.equal(torch.stack([h.identities for h in halves], 1).flatten(), whole.identities)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
-def test_workers_prepare_the_same_batches_in_the_same_order(
+def test_loaders_prepare_the_same_batches_in_the_same_order(
     data: TrainingImages, tiny: Recipe
 ) -> None:
     small = replace(tiny, batch_size=8)
-    alone, shared = list(batches(data, small, 0)), list(batches(data, small, 0, workers=3))
+    alone, shared = list(batches(data, small, 0)), list(batches(data, small, 0, loaders=3))
     assert len(alone) == len(shared) == 8
     for one, other in zip(alone, shared, strict=True):
         assert torch.equal(one.images, other.images)
@@ -116,19 +116,19 @@ def test_workers_prepare_the_same_batches_in_the_same_order(
         assert torch.equal(one.identities, other.identities)
 
 
-class Unsendable(np.memmap):  # type: ignore[type-arg]
+class Unsendable(np.memmap):
     def __reduce__(self) -> tuple[object, ...]:
         raise AssertionError("the decoded images are copied to a worker")
 
 
-def test_workers_share_the_decoded_images_however_python_starts_processes(
+def test_loaders_share_the_decoded_images_however_python_starts_processes(
     data: TrainingImages, tiny: Recipe
 ) -> None:
     shared = replace(data, pixels=data.pixels.view(Unsendable))
     before = multiprocessing.get_start_method()
     multiprocessing.set_start_method("forkserver", force=True)  # as Python 3.14 does
     try:
-        assert len(list(batches(shared, tiny, 0, workers=1))) == 4
+        assert len(list(batches(shared, tiny, 0, loaders=1))) == 4
     finally:
         multiprocessing.set_start_method(before, force=True)
 

@@ -13,9 +13,10 @@ from training.data.datasets import (
     PersonImage,
     with_validation,
 )
-from training.learner import Place
+from training.distributed import DistributedContext
 from training.recipe import Recipe
-from training.train import read_history, train
+from training.run import read_history
+from training.train import train
 
 
 def of_people(people: int) -> Dataset:
@@ -73,11 +74,11 @@ def test_too_few_people_to_hold_some_out_are_said() -> None:
 
 
 def test_the_test_split_has_no_part_in_choosing_the_epoch(
-    without_val: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+    without_val: Dataset, tiny: Recipe, cpu: DistributedContext, tmp_path: Path
 ) -> None:
     images = (replace(i, file="gone") if i.split == "test" else i for i in without_val.images)
     data = with_validation(replace(without_val, images=tuple(images)), tiny.seed)
-    train(data, replace(tiny, epochs=1), tmp_path, name="m", place=cpu)
+    train(data, replace(tiny, epochs=1), tmp_path, name="m", context=cpu)
     (row,) = read_history(tmp_path)
     assert row["validation"]["queries"] == 16
     _, card = load_model(tmp_path / "model")
@@ -86,10 +87,10 @@ def test_the_test_split_has_no_part_in_choosing_the_epoch(
 
 
 def test_a_run_goes_on_with_the_same_people_held_out_and_no_others(
-    without_val: Dataset, tiny: Recipe, cpu: Place, tmp_path: Path
+    without_val: Dataset, tiny: Recipe, cpu: DistributedContext, tmp_path: Path
 ) -> None:
     recipe = replace(tiny, epochs=1)
-    train(with_validation(without_val, seed=1), recipe, tmp_path, name="m", place=cpu)
-    train(with_validation(without_val, seed=1), recipe, tmp_path, name="m", place=cpu)
+    train(with_validation(without_val, seed=1), recipe, tmp_path, name="m", context=cpu)
+    train(with_validation(without_val, seed=1), recipe, tmp_path, name="m", context=cpu)
     with pytest.raises(UnusableCheckpoint, match="was made with another"):
-        train(with_validation(without_val, seed=2), recipe, tmp_path, name="m", place=cpu)
+        train(with_validation(without_val, seed=2), recipe, tmp_path, name="m", context=cpu)

@@ -14,9 +14,9 @@ from services.embedder.dcpl.network import Architecture, Dcpl
 from services.embedder.dcpl.vocabulary import Vocabulary
 from training.data.datasets import Dataset, InvalidDataset, PersonImage
 from training.data.pixels import decoded
+from training.distributed import DistributedContext
 from training.evaluation.evaluate import EmbeddedSplit, evaluate, evaluate_split
 from training.finalise import summary
-from training.learner import Place
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,11 @@ def network(vocabulary: Vocabulary) -> Dcpl:
 
 
 def test_figures_do_not_depend_on_the_batch_size_and_device(
-    dataset: Dataset, vocabulary: Vocabulary, network: Dcpl, place: Place, tmp_path: Path
+    dataset: Dataset,
+    vocabulary: Vocabulary,
+    network: Dcpl,
+    context: DistributedContext,
+    tmp_path: Path,
 ) -> None:
     found = [
         evaluate_split(
@@ -47,7 +51,7 @@ def test_figures_do_not_depend_on_the_batch_size_and_device(
             cache=tmp_path,
             batch_size=batch_size,
         )
-        for batch_size, device in ((1, "cpu"), (7, place.device), (64, place.device))
+        for batch_size, device in ((1, "cpu"), (7, context.device), (64, context.device))
     ]
     one, *others = found
     for embedded, evaluation in others:

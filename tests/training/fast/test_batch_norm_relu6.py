@@ -14,9 +14,10 @@ SHAPES = [(5, 24, 7, 9), (3, 40, 1, 2), (2, 1, 3, 5), (16, 64, 16, 8)]
 def pair(channels: int) -> tuple[nn.Sequential, nn.Sequential]:
     """The two modules, with weights that let ReLU6 cut on both sides; and the same fused."""
     torch.manual_seed(1)
-    plain = nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU6())
-    nn.init.uniform_(plain[0].weight, 1, 4)
-    nn.init.uniform_(plain[0].bias, -1, 4)
+    norm = nn.BatchNorm2d(channels)
+    nn.init.uniform_(norm.weight, 1, 4)
+    nn.init.uniform_(norm.bias, -1, 4)
+    plain = nn.Sequential(norm, nn.ReLU6())
     fused = copy.deepcopy(plain)
     fuse_batch_norms(fused)
     assert [type(module) for module in fused] == [BatchNormReLU6, nn.Identity]

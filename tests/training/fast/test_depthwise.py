@@ -29,10 +29,12 @@ def test_it_is_the_convolution(
     gradient = torch.randn_like(plain(images.double()).float()).to(dtype)
     results = []
     for module in (plain, fast):
-        weight = module[0].weight
+        weight = next(module.parameters())
         seen = images.to(weight.dtype, memory_format=torch.channels_last).requires_grad_()
         answer = module(seen)
         answer.backward(gradient.to(weight.dtype))
+        assert seen.grad is not None
+        assert weight.grad is not None
         results.append([tensor.float() for tensor in (answer, seen.grad, weight.grad)])
     for expected, found in zip(*results, strict=True):
         if dtype == torch.float32:

@@ -126,7 +126,7 @@ def test_no_two_people_of_a_cast_wear_the_same() -> None:
     assert len(outfits) == 3000
 
 
-def test_near_doubles_differ_in_one_or_two_attributes_only() -> None:
+def test_lookalikes_differ_in_one_or_two_attributes_only() -> None:
     rng = Random(8)
     varied: Counter[str] = Counter()
     for _ in range(200):
@@ -144,7 +144,7 @@ def test_near_doubles_differ_in_one_or_two_attributes_only() -> None:
     assert set(varied) == {"bag", "hat", "shoes", "eyewear", "held", "upper"}
 
 
-def test_captions_of_near_doubles_tell_them_apart() -> None:
+def test_captions_of_lookalikes_tell_them_apart() -> None:
     rng = Random(9)
     for _ in range(100):
         group, distinguishing = lookalikes(rng)

@@ -79,7 +79,7 @@ def test_images_are_upright_crops_of_a_detector(folder: Path, dataset: Dataset) 
     assert len(heights) > 40
 
 
-def test_the_hard_set_is_a_test_split_of_near_doubles(tmp_path: Path) -> None:
+def test_the_hard_set_is_a_test_split_of_lookalikes(tmp_path: Path) -> None:
     generate(tmp_path, images=48, seed=3, workers=1, hard=True)
     images = read_dataset(tmp_path).images
     assert {image.split for image in images} == {"test"}

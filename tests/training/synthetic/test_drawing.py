@@ -52,7 +52,7 @@ def change(person: Person, part: str) -> Person | None:
                 person, eyewear="glasses" if person.eyewear == "sunglasses" else "sunglasses"
             )
         case "scarf":
-            return person.scarf and replace(person, scarf=another(person.scarf))
+            return replace(person, scarf=another(person.scarf)) if person.scarf else None
         case _:
             thing = getattr(person, part)
             return thing and replace(person, **{part: replace(thing, colour=another(thing.colour))})
