@@ -41,5 +41,6 @@ def manifests(
         for path, text in sorted(rendered.items())
         if not path.endswith("NOTES.txt")
         for item in yaml.safe_load_all(text)
-        if item and "helm.sh/hook" not in item["metadata"].get("annotations", {})
+        # The Milvus chart writes `annotations:` with nothing below it, which is null.
+        if item and "helm.sh/hook" not in (item["metadata"].get("annotations") or {})
     ]

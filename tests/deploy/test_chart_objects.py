@@ -179,7 +179,7 @@ def _references(spec: Object) -> Iterator[tuple[str, str, str]]:
             yield "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"], ""
         assert "secret" not in volume
         assert "configMap" not in volume
-    for container in [*spec.get("initContainers", []), *spec["containers"]]:
+    for container in [*(spec.get("initContainers") or []), *spec["containers"]]:
         for source in container.get("envFrom", []):
             yield "ConfigMap", source["configMapRef"]["name"], ""
         for variable in container.get("env", []):
@@ -205,7 +205,7 @@ def test_every_volume_that_is_mounted_exists(values: Values) -> None:
         volumes |= {template["metadata"]["name"] for template in templates}
         mounted = {
             mount["name"]
-            for container in [*spec.get("initContainers", []), *spec["containers"]]
+            for container in [*(spec.get("initContainers") or []), *spec["containers"]]
             for mount in container.get("volumeMounts", [])
         }
         assert mounted == volumes, item["metadata"]["name"]

@@ -16,44 +16,12 @@ import yaml
 
 from deploy.helm.manifests import PROFILES, values_of
 from deploy.helm.reference import CHART
+from tests.support.milvus_chart import STAND_IN
 
 Values = dict[str, Any]
 Object = dict[str, Any]
 
 NAMESPACE = "people"
-# The same names, labels and port as the official chart's: Milvus itself cannot be fetched here.
-STAND_IN = {
-    "Chart.yaml": "{apiVersion: v2, name: milvus, version: 5.0.19}",
-    "values.yaml": "{cluster: {enabled: true}, service: {port: 19530}}",
-    "templates/milvus.yaml": """
-{{- $name := printf "%s-milvus" .Release.Name }}
-{{- if contains "milvus" .Release.Name }}{{ $name = .Release.Name }}{{ end }}
-{{- $component := ternary "proxy" "standalone" .Values.cluster.enabled }}
-apiVersion: v1
-kind: Service
-metadata: {name: {{ $name }}}
-spec:
-  selector: {app.kubernetes.io/name: milvus, app.kubernetes.io/instance: {{ .Release.Name }}}
-  ports: [{name: milvus, port: {{ .Values.service.port }}, targetPort: milvus}]
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: {{ $name }}-{{ $component }}}
-spec:
-  selector:
-    matchLabels: &labels
-      app.kubernetes.io/name: milvus
-      app.kubernetes.io/instance: {{ .Release.Name }}
-      component: {{ $component }}
-  template:
-    metadata: {labels: *labels}
-    spec:
-      containers:
-        - name: milvus
-          image: milvusdb/milvus
-          ports: [{name: milvus, containerPort: 19530}]
-""",
-}
 
 
 @functools.cache
@@ -121,7 +89,12 @@ class Workload:
 
     @property
     def containers(self) -> list[Object]:
-        return [*self.spec.get("initContainers", []), *self.spec["containers"]]
+        return [*(self.spec.get("initContainers") or []), *self.spec["containers"]]
+
+    @property
+    def requests(self) -> dict[str, Object]:
+        """Container -> what it requests of its node."""
+        return {c["name"]: (c.get("resources") or {}).get("requests", {}) for c in self.containers}
 
     @property
     def ports(self) -> dict[str, int]:
