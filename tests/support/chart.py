@@ -25,25 +25,33 @@ NAMESPACE = "people"
 
 
 @functools.cache
-def chart_folder() -> Path:
-    """A copy of the chart with the stand-in among its charts."""
+def chart_folder(official: Path | None = None) -> Path:
+    """A copy of the chart with the stand-in among its charts, or with the official chart."""
     temporary = Path(tempfile.mkdtemp(prefix="passerby-chart-"))
     atexit.register(shutil.rmtree, temporary)
     folder = temporary / "passerby"
     shutil.copytree(CHART, folder, ignore=shutil.ignore_patterns("charts"))
+    milvus = folder / "charts" / "milvus"
+    if official:
+        shutil.copytree(official, milvus)
+        return folder
     for name, text in STAND_IN.items():
-        path = folder / "charts" / "milvus" / name
+        path = milvus / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return folder
 
 
 def files(
-    values: Values | None = None, release: str = "passerby", *, is_upgrade: bool = False
+    values: Values | None = None,
+    release: str = "passerby",
+    *,
+    is_upgrade: bool = False,
+    milvus: Path | None = None,
 ) -> dict[str, str]:
-    """Template path -> text."""
+    """Template path -> text; `milvus`: folder of the official Milvus chart, if not the stand-in."""
     # Loaded anew: rendering without a dependency takes it out of the chart in memory.
-    with helm.Chart.load(chart_folder()) as chart:
+    with helm.Chart.load(chart_folder(milvus)) as chart:
         return chart.render(values or {}, name=release, namespace=NAMESPACE, is_upgrade=is_upgrade)
 
 
@@ -86,6 +94,8 @@ class Workload:
     name: str
     labels: dict[str, str]
     spec: Object
+    claims: tuple[str, ...] = ()
+    """Volumes that a StatefulSet makes a claim for."""
 
     @property
     def containers(self) -> list[Object]:
@@ -113,7 +123,9 @@ def workloads(items: list[Object], *, ours: bool = False) -> list[Workload]:
         template = item if item["kind"] == "Pod" else item["spec"]["template"]
         labels = template["metadata"]["labels"]
         if not ours or labels.get("app.kubernetes.io/part-of") == "passerby":
-            found.append(Workload(item["metadata"]["name"], labels, template["spec"]))
+            templates = item["spec"].get("volumeClaimTemplates", [])
+            claims = tuple(template["metadata"]["name"] for template in templates)
+            found.append(Workload(item["metadata"]["name"], labels, template["spec"], claims))
     return found
 
 

@@ -27,6 +27,7 @@ _OBJECTS = """
 {{- $door := ternary "proxy" "standalone" $cluster }}
 {{- $alone := .Values.standalone.persistence }}
 {{- $claim := $alone.persistentVolumeClaim }}
+{{- $disk := dig "disk" "enabled" true (ternary .Values.queryNode .Values.standalone $cluster) }}
 {{- $roles := list (dict "component" "standalone" "values" .Values.standalone "port" 19530
     "args" (list "standalone") "recreate" true) }}
 {{- if $cluster }}
@@ -48,7 +49,7 @@ metadata:
   namespace: {{ .Release.Namespace }}
 data:
   default.yaml: |
-    queryNode: {enableDisk: {{ ternary .Values.queryNode .Values.standalone $cluster | dig "disk" "enabled" true }}}
+    queryNode: {enableDisk: {{ $disk }}}
   {{- range $key, $value := .Values.extraConfigFiles }}
   {{ $key }}: {{ $value | quote }}
   {{- end }}
@@ -123,7 +124,9 @@ spec:
           env:
           ports:
             {{- with .port }}
-            - {name: {{ eq . 19530 | ternary "milvus" $component }}, containerPort: {{ . }}, protocol: TCP}
+            - name: {{ eq . 19530 | ternary "milvus" $component }}
+              containerPort: {{ . }}
+              protocol: TCP
             {{- end }}
             - {name: metrics, containerPort: 9091, protocol: TCP}
           livenessProbe:
@@ -137,7 +140,10 @@ spec:
           volumeMounts:
             - {name: tools, mountPath: /milvus/tools}
             {{- range list "default.yaml" "user.yaml" }}
-            - {name: milvus-config, mountPath: /milvus/configs/{{ . }}, subPath: {{ . }}, readOnly: true}
+            - name: milvus-config
+              mountPath: /milvus/configs/{{ . }}
+              subPath: {{ . }}
+              readOnly: true
             {{- end }}
             {{- if eq $component "standalone" }}
             - {name: milvus-data-disk, mountPath: {{ $alone.mountPath }}, subPath: null}
