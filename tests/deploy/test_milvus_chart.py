@@ -110,6 +110,30 @@ def test_vectors_in_an_emptydir_are_refused_and_the_way_out_is_described(
     files(merged(LAPTOP, DISK, {"milvus": {"cluster": {"enabled": True}}}), milvus=chart)
 
 
+@every_chart
+@pytest.mark.parametrize(
+    "values", [{}, SINGLE["milvus-cluster"], *map(values_of, PROFILES)], ids=str
+)
+def test_every_pod_requests_what_it_needs(values: Values, chart: Path | None) -> None:
+    """One that requests nothing is the first to be evicted from a node without memory."""
+    for pod in workloads(objects_in(files(values, milvus=chart))):
+        for container, requests in pod.requests.items():
+            assert requests.keys() >= {"cpu", "memory"}, f"{container} of {pod.name}"
+
+
+@every_chart
+@pytest.mark.parametrize("values", [LAPTOP, SINGLE["milvus-cluster"]], ids=["alone", "cluster"])
+def test_milvus_is_asked_early_whether_it_is_ready_and_late_whether_it_lives(
+    values: Values, chart: Path | None
+) -> None:
+    pods = [p for p in workloads(objects_in(files(values, milvus=chart))) if "milvus" in p.name]
+    assert pods
+    for container in (container for pod in pods for container in pod.containers):
+        assert container["readinessProbe"]["initialDelaySeconds"] <= 10
+        assert container["readinessProbe"]["periodSeconds"] <= 5
+        assert container["livenessProbe"]["initialDelaySeconds"] >= 60
+
+
 def of_milvus(items: list[Object]) -> dict[tuple[str, str], Object]:
     """(kind, name) -> the parts that the stand-in is to have like the official chart."""
     found = {}
