@@ -1,5 +1,7 @@
 """Checks from outside whether an installed release works and, if not, says what to do."""
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -24,6 +26,7 @@ TIMEOUT_S = 10
 # A busy indexer clears this many entries in well under a minute.
 LONG_QUEUE = 1000
 RESTARTS_TO_MENTION = 3
+LAST_WORDS_CHARACTERS = 300
 
 Verdict = Literal["ok", "failed", "skipped"]
 
@@ -133,17 +136,31 @@ def problem_of(pod: Any) -> str:
             return f"not scheduled: {condition.message}"
     statuses = [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]
     for status in statuses:
+        ended = status.last_state.terminated if status.last_state else None
+        said = last_words(ended)
         if status.state.waiting:
             message = f" ({status.state.waiting.message})" if status.state.waiting.message else ""
-            return f"{status.name} is waiting: {status.state.waiting.reason}{message}"
+            return f"{status.name} is waiting: {status.state.waiting.reason}{message}{said}"
         if status.restart_count >= RESTARTS_TO_MENTION:
-            last = status.last_state.terminated
-            why = f", last: {last.reason} with exit code {last.exit_code}" if last else ""
+            why = f", last: {ended.reason} with exit code {ended.exit_code}{said}" if ended else ""
             return f"{status.name} was restarted {status.restart_count} times{why}"
     for condition in pod.status.conditions or []:
         if condition.type == "Ready" and condition.status != "True":
             return f"not ready: {condition.message or 'its readiness probe fails'}"
     return ""
+
+
+def last_words(ended: Any) -> str:
+    """The last line that a container wrote before it ended, as its termination message has it.
+
+    Of a line that our services log as JSON, its reason.
+    """
+    lines = (ended.message or "").strip().splitlines() if ended else []
+    if not lines:
+        return ""
+    reason = re.search(r'"reason": ("(?:[^"\\]|\\.)*")', lines[-1])
+    words = str(json.loads(reason[1])) if reason else lines[-1]
+    return f"; it said: {words[:LAST_WORDS_CHARACTERS]}"
 
 
 def check_gpu(cluster: Cluster) -> list[Finding]:

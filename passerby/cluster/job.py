@@ -115,6 +115,7 @@ def _container(job: PushJob, indexer: dict[str, Any]) -> dict[str, Any]:
         "image": job.image or indexer["image"],
         "imagePullPolicy": indexer.get("imagePullPolicy", "IfNotPresent"),
         "command": command,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         # Files, those in a list too, are named by their path below the claim's root.
         **({"workingDir": SOURCE_FOLDER} if job.claim else {}),
         "env": [

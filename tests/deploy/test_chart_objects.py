@@ -237,6 +237,13 @@ def test_every_container_satisfies_the_restricted_standard(values: Values) -> No
 
 
 @every_change
+def test_the_last_words_of_a_container_are_seen_without_its_log(values: Values) -> None:
+    for pod in workloads(objects(values), ours=True):
+        for container in pod.containers:
+            assert container["terminationMessagePolicy"] == "FallbackToLogsOnError", pod.name
+
+
+@every_change
 def test_no_object_but_a_secret_holds_a_password(values: Values) -> None:
     rendered = objects_in(files(values))
     secrets = [
@@ -282,6 +289,7 @@ def test_the_job_of_a_push_is_made_of_the_charts_indexer(values: Values) -> None
     job = manifest(push, "passerby", NAMESPACE, indexer)
     assert_valid(json.dumps(job, sort_keys=True))
     (container,) = job["spec"]["template"]["spec"]["containers"]
+    assert container["terminationMessagePolicy"] == "FallbackToLogsOnError"
     assert "REDIS_URL" in {variable["name"] for variable in container["env"]}
     if values.get("networkPolicy", {}).get("enabled", True):
         policy = named(objects(values), "NetworkPolicy", "passerby-push")

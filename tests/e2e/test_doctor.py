@@ -95,6 +95,26 @@ def test_a_half_rolled_out_release_names_the_pod_and_the_reason(
     assert "ImagePullBackOff" in problems["pods"]["detail"]
 
 
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (
+            'starting\n{"reason": "\\"cuda\\" finds no CUDA device", "event": "cannot_start"}\n',
+            '"cuda" finds no CUDA device',
+        ),
+        ("Traceback (most recent call last):\nMemoryError\n", "MemoryError"),
+    ],
+)
+def test_a_pod_that_gives_up_again_and_again_is_shown_with_its_own_reason(
+    api: KubernetesApi, tmp_path: Path, message: str, said: str
+) -> None:
+    api.objects["pods"][0] = pod("embedder", 0, waiting="CrashLoopBackOff", said=message)
+    with serving(api, tmp_path) as kubeconfig:
+        code, findings, _ = doctor(kubeconfig)
+    assert code == 1
+    assert failed(findings)["pods"]["detail"].endswith(f"; it said: {said}")
+
+
 def test_an_evicted_pod_beside_its_replacement_is_no_problem(
     api: KubernetesApi, people_gallery: str, tmp_path: Path
 ) -> None:

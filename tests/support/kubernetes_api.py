@@ -84,7 +84,10 @@ def workload(component: str, *, replicas: int = 2, ready: int = 2, gpus: int = 0
     }
 
 
-def pod(component: str, number: int = 0, *, waiting: str = "", pending: str = "") -> dict[str, Any]:
+def pod(
+    component: str, number: int = 0, *, waiting: str = "", pending: str = "", said: str = ""
+) -> dict[str, Any]:
+    """said: the termination message of the container that ran before."""
     well = not waiting and not pending
     state = {"running": {"startedAt": "2026-11-01T08:00:10Z"}}
     if waiting:
@@ -104,7 +107,9 @@ def pod(component: str, number: int = 0, *, waiting: str = "", pending: str = ""
         "image": f"passerby/{component}:0.1.0",
         "imageID": "",
         "state": state,
-        "lastState": {},
+        "lastState": {
+            "terminated": {"exitCode": 1, "reason": "Error", "message": said} if said else None
+        },
     }
     return {
         "metadata": metadata(f"{RELEASE}-{component}-{number}", component),

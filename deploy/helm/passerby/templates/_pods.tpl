@@ -19,7 +19,9 @@ imagePullSecrets:
 {{- end }}
 {{- end }}
 
-{{- define "passerby.containerSecurity" -}}
+{{/* What every container has: the security, and its last words where `kubectl describe` shows them. */}}
+{{- define "passerby.container" -}}
+terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
