@@ -2,6 +2,8 @@
 
 from http import HTTPStatus
 
+import grpc
+import grpc.aio
 from grpc import StatusCode
 
 
@@ -83,6 +85,13 @@ HTTP_STATUS = {
 
 
 def first_line(error: BaseException) -> str:
-    """The error in one line, with its type where it has no text."""
-    lines = str(error).strip().splitlines()
+    """The error in one line, with its type where it has no text.
+
+    Of a failed call over gRPC, the server's own words, or else its status: its text is a block of
+    lines of which the first says nothing.
+    """
+    text = str(error)
+    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call | grpc.aio.AioRpcError):
+        text = error.details() or error.code().name
+    lines = text.strip().splitlines()
     return (lines[0] if lines else type(error).__name__)[:300]
