@@ -20,6 +20,7 @@ from tests.support.chart import (
 )
 
 NAME_LABEL = "kubernetes.io/metadata.name"
+METRICS_PORT = 9090
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,8 @@ def expected(milvus: str = "milvus-standalone") -> set[tuple[str, str, int]]:
         ("selftest", "query", 50052),
         ("query", "embedder", 50051),
         ("query", milvus, 19530),
+        # monitoring
+        *((source, service, 9090) for source in EVERYONE for service in SERVICES),
         *((pod, "dns", 53) for pod in (*SERVICES, "selftest", "push")),
     }
 
@@ -165,11 +168,17 @@ def test_the_embedder_knows_neither_redis_nor_milvus_nor_the_world() -> None:
     assert reached == {"dns"}
 
 
-def test_nobody_reads_metrics_unless_a_monitor_is_made() -> None:
-    assert {flow for flow in flows({}) if flow[2] == 9090} == set()
-    scraped = {flow for flow in flows(SINGLE["monitored"]) if flow[2] == 9090}
-    assert ("stranger", "embedder", 9090) in scraped
-    assert {target for _, target, _ in scraped} == SERVICES
+@pytest.mark.parametrize(
+    ("monitoring", "open_to"),
+    [({}, SERVICES), ({"serviceMonitor": True}, SERVICES), ({"enabled": False}, set())],
+    ids=str,
+)
+def test_metrics_are_readable_where_they_are_served(monitoring: Values, open_to: set[str]) -> None:
+    """`monitoring.enabled` alone decides; a Prometheus without the operator scrapes too."""
+    network = Network(objects({"monitoring": monitoring}))
+    reached = {p.name for p in network.pods if network.allows(FOREIGNER, p, METRICS_PORT)}
+    assert reached == open_to
+    assert {name for name, ports in network.ports.items() if METRICS_PORT in ports} == open_to
 
 
 def test_peers_that_may_search_push_and_scrape_can_be_named() -> None:

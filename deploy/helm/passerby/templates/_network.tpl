@@ -26,7 +26,7 @@ ports:
 {{- end }}
 
 {{- define "passerby.metricsIngress" }}
-{{- if and .Values.monitoring.enabled .Values.monitoring.serviceMonitor }}
+{{- if .Values.monitoring.enabled }}
 - {{- with .Values.networkPolicy.scrapeFrom }}
   from:
     {{- toYaml . | nindent 4 }}
