@@ -233,10 +233,15 @@ def test_the_world_is_reached_where_something_lives_there(
 
 def test_keda_reads_the_length_of_the_queue_while_it_scales() -> None:
     keda = pod("keda", {"app": "keda-operator"}, "keda")
-    for values, may in ((SINGLE["scaling"], True), ({}, False)):
+    elsewhere = pod("keda", {"app": "keda-operator"}, "scaling")
+    neighbour = pod("neighbour", {"app": "something"}, "keda")
+    peer = {"namespaceSelector": {"matchLabels": {NAME_LABEL: "scaling"}}}
+    moved = merged(SINGLE["scaling"], {"networkPolicy": {"kedaFrom": [peer]}})
+    for values, who in ((SINGLE["scaling"], {keda}), (moved, {elsewhere}), ({}, set())):
         network = Network(objects(values))
         (redis,) = [place for place in network.pods if place.name == "redis"]
-        assert network.allows(keda, redis, 6379) is may
+        places = (keda, elsewhere, neighbour)
+        assert {place for place in places if network.allows(place, redis, 6379)} == who
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,19 @@ def test_a_wrong_value_is_refused_by_its_name(values: Values, named_in_message: 
     assert named_in_message in str(refusal.value)
 
 
+@pytest.mark.parametrize("release", ["people.2", "2people", "people.", "people-v1.0"])
+def test_a_release_whose_services_could_not_be_named_is_refused(release: str) -> None:
+    """Helm takes these names, and the API server refuses the Services when the rest is made."""
+    with pytest.raises(helm.HelmError) as refusal:
+        files(release=release)
+    assert "release name" in str(refusal.value)
+
+
+@pytest.mark.parametrize("release", ["p", "people-2", "p2"])
+def test_a_release_may_have_any_other_name(release: str) -> None:
+    files(release=release)
+
+
 def test_everything_of_the_milvus_chart_may_be_set() -> None:
     files({"milvus": {"queryNode": {"replicas": 3}, "extraConfigFiles": {"user.yaml": "a: 1"}}})
 
