@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import click
 
 from passerby.client import Client
+from passerby.counted import counted
 from passerby.errors import PasserbyError, Refused
 from passerby.values import Image
 
@@ -53,7 +54,8 @@ class SelfTest:
         }
 
     def reach(self) -> str:
-        return f"{self.client.query} answers and has {len(self.client.galleries())} galleries"
+        galleries = counted(len(self.client.galleries()), "gallery", "galleries")
+        return f"{self.client.query} answers and has {galleries}"
 
     def push(self) -> str:
         batch = (Image(name, data=data) for name, data in self.images.items())

@@ -11,6 +11,7 @@ import grpc
 from passerby.client import Client
 from passerby.cluster.access import Cluster, ClusterError, component
 from passerby.cluster.port_forward import forwarded
+from passerby.counted import counted
 from passerby.errors import PasserbyError
 from passerby.health import is_serving
 
@@ -180,7 +181,7 @@ def check_gpu(cluster: Cluster) -> list[Finding]:
                 "gpu",
                 "ok" if enough else "failed",
                 f"{each * replicas} {resource} requested, {sum(allocatable)} allocatable on "
-                f"{len(nodes)} nodes",
+                f"{counted(len(nodes), 'node', 'nodes')}",
                 ""
                 if enough
                 else "install the NVIDIA device plugin or GPU operator (`kubectl describe nodes` "
@@ -319,7 +320,7 @@ def search_findings(client: Client) -> list[Finding]:
         Finding(
             "queue",
             "failed" if pending > LONG_QUEUE else "ok",
-            f"{pending} entries are waiting",
+            f"{counted(pending, 'entry waits', 'entries wait')}",
             "more indexers or embedders: see docs/operations/troubleshooting.md#ingestion-lags"
             if pending > LONG_QUEUE
             else "",

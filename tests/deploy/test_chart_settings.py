@@ -305,6 +305,7 @@ def test_all_pods_are_given_more_time_than_they_may_take_to_drain() -> None:
         ("cpu", "embedder on CPUs"),
         ("mig", "embedder on 2 x nvidia.com/mig-1g.10gb"),
         ("ingress-with-tls", "Open https://people.example/"),
+        ("ingress", "kubectl -n people get ingress passerby-query"),
         ("gateway", "Open the page at people.example"),
         ("load-balancer", "kubectl -n people get service passerby-query"),
         ("external-redis", "Redis at redis.example:6380"),

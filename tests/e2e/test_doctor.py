@@ -135,7 +135,7 @@ def test_a_cluster_without_gpus_gets_a_remedy(api: KubernetesApi, tmp_path: Path
         code, findings, _ = doctor(kubeconfig)
     assert code == 1
     assert failed(findings)["gpu"]["detail"] == (
-        "2 nvidia.com/gpu requested, 0 allocatable on 1 nodes"
+        "2 nvidia.com/gpu requested, 0 allocatable on 1 node"
     )
     assert "gpu.enabled=false" in failed(findings)["gpu"]["remedy"]
     assert "Insufficient nvidia.com/gpu" in failed(findings)["pods"]["detail"]

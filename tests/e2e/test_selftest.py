@@ -1,6 +1,7 @@
 """The self-test that `helm test` runs: it passes on a stack that works and names what does not."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -33,6 +34,7 @@ def test_a_stack_that_works_passes_every_step_and_keeps_nothing(
     code, said = run(PASSERBY_QUERY=stack.query, REDIS_URL=stack.redis_url)
     assert code == 0, said
     assert list(said) == STEPS
+    assert re.search(r" has (1 gallery|\d+ galleries)$", said["reach"])
     assert client.gallery(selftest.GALLERY).count == 0
     again, _ = run(PASSERBY_QUERY=stack.query, REDIS_URL=stack.redis_url)
     assert again == 0
