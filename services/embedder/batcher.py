@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar, get_args
 
 import numpy as np
 import structlog
@@ -36,6 +36,9 @@ REFUSED = Counter(
     "Items without a vector: overloaded, invalid, abandoned by their caller, or failed.",
     [*LABELS, "reason"],
 )
+
+
+Reason = Literal["overloaded", "invalid", "abandoned", "failed"]
 
 
 class ForwardFailed(ServiceError):
@@ -82,6 +85,10 @@ class Batcher(Generic[Item]):
         self._arrivals = 0
         self._in_hand = 0
         self._arrived = asyncio.Event()
+        # From the start, at 0: of a series that begins with its first event `rate` misses that one.
+        EMBEDDED.labels(model, modality)
+        for reason in get_args(Reason):
+            REFUSED.labels(model, modality, reason)
 
     @contextmanager
     def admit(self, count: int) -> Iterator[None]:
@@ -186,7 +193,7 @@ class Batcher(Generic[Item]):
         log.warning("out_of_memory", model=self.model, max_batch=self.max_batch)
         return np.concatenate([self._halving(items[:half]), self._halving(items[half:])])
 
-    def count_refused(self, reason: str, count: int = 1) -> None:
+    def count_refused(self, reason: Reason, count: int = 1) -> None:
         REFUSED.labels(self.model, self.modality, reason).inc(count)
 
     def _count_in_hand(self, change: int) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from prometheus_client import REGISTRY
 
 from services.embedder.batcher import Batcher, ForwardFailed
 from services.embedder.device import Device
@@ -221,3 +222,17 @@ async def test_a_request_that_can_never_fit_is_told_to_be_split(make: Make) -> N
 def test_the_batcher_needs_no_torch() -> None:
     code = "import sys, services.embedder.batcher; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_counters_are_there_before_anything_is_counted(network: Network) -> None:
+    """An alert's `rate` would miss the first refusal if its series began with it."""
+    Batcher[int](
+        network.forward, Device(1), model="fresh", modality="images", max_batch=1, max_queue=1
+    )
+    labels = {"model": "fresh", "modality": "images"}
+    for reason in ("overloaded", "invalid", "abandoned", "failed"):
+        found = REGISTRY.get_sample_value(
+            "passerby_embedder_refused_total", labels | {"reason": reason}
+        )
+        assert found == 0, reason
+    assert REGISTRY.get_sample_value("passerby_embedder_embedded_total", labels) == 0
