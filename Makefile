@@ -1,4 +1,4 @@
-# The door to everything; `make` alone lists it.
+# The entry point to everything; `make` alone lists it.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin

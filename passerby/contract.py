@@ -15,7 +15,7 @@ DEAD_LETTER_COUNTS = "passerby:dead-letter-counts"
 
 DEFAULT_GALLERY = "default"
 GALLERY_NAME = re.compile(r"[a-z0-9-]{1,63}")
-GALLERY_RULE = "a gallery's name is 1 to 63 of a-z, 0-9 and -"
+GALLERY_RULE = "a gallery name has 1 to 63 characters: a-z, 0-9 and -"
 
 MAX_FILENAME_BYTES = 4096
 # Of one deletion.
@@ -49,7 +49,7 @@ class DeadLetterEntry:
     deliveries: int
     """How often the entry was delivered; at least 1."""
     retry_fields: Mapping[bytes, bytes]
-    """The entry to add to INGEST_STREAM once the cause is mended."""
+    """The entry to add to INGEST_STREAM once the cause is fixed."""
 
     def to_fields(self) -> dict[bytes, bytes]:
         return {

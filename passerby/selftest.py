@@ -83,7 +83,7 @@ class SelfTest:
             raise StepFailed(f"a search by image does not find that image: {len(similar)} hits")
         described = self.client.search(CAPTION, gallery=GALLERY)
         if not described:
-            raise StepFailed(f"a search for {CAPTION!r} finds nothing")
+            raise StepFailed(f"a search for {CAPTION!r} found nothing")
         return f"{len(similar)} hits by image, {len(described)} by caption"
 
     def delete(self) -> str:

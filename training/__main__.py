@@ -65,15 +65,23 @@ def prepare(dataset: Path) -> None:
 @main.command("train")
 @click.argument("dataset", type=DIRECTORY)
 @click.option("-o", "--output", type=DIRECTORY, required=True, help="The run's folder.")
-@click.option("--preset", type=click.Choice(list(PRESETS)), default="recommended")
+@click.option(
+    "--preset", type=click.Choice(list(PRESETS)), default="recommended", show_default=True
+)
 @click.option("--name", help="What the model is called; the preset's name if left out.")
 @click.option("--notes", default="", help="What users of the model should know; for its card.")
-@click.option("--licence", default="", help="Of the weights, for example Apache-2.0; for the card.")
-@click.option("--epochs", type=click.IntRange(min=1), help="Instead of the preset's.")
-@click.option("--batch-size", type=click.IntRange(min=2), help="Over all processes together.")
-@click.option("--learning-rate", type=click.FloatRange(min=0, min_open=True))
+@click.option(
+    "--licence", default="", help="Licence of the weights, for example Apache-2.0; for the card."
+)
+@click.option("--epochs", type=click.IntRange(min=1), help="Overrides the preset.")
+@click.option("--batch-size", type=click.IntRange(min=2), help="Of all processes together.")
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Overrides the preset.",
+)
 @click.option("--image-size", type=click.IntRange(32, 1024), nargs=2, help="HEIGHT WIDTH")
-@click.option("--image-tower", type=click.Choice(IMAGE_TOWERS))
+@click.option("--image-tower", type=click.Choice(IMAGE_TOWERS), help="Overrides the preset.")
 @click.option(
     "--tower-weights",
     help="ImageNet weights of the image tower: a file, or 'torchvision' to let it fetch its own.",
@@ -89,13 +97,13 @@ def prepare(dataset: Path) -> None:
     help="A finished run of the same data and preset whose weights this one begins with, for "
     "example to go on with larger images.",
 )
-@click.option("--seed", type=int)
+@click.option("--seed", type=int, help="Of everything random; overrides the preset.")
 @click.option(
     "--fast/--plain",
     default=None,
     help="--plain keeps PyTorch's own modules, without the faster ones of training/fast.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Processor threads for PyTorch.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads for PyTorch.")
 @HARD
 @DEVICE
 def train_command(
@@ -175,7 +183,7 @@ def _measure(output: Path, tests: dict[str, Dataset], device: torch.device) -> N
     show_default=True,
     help="Which images are the gallery, and whose captions the queries.",
 )
-@click.option("--batch-size", type=click.IntRange(min=1), help="The figures are the same with any.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Does not change the results.")
 @click.option("--report", "folder", type=DIRECTORY, help="Write metrics.json and examples here.")
 @click.option("--through-services", "address", help="A query service to ask the same, host:port.")
 @click.option("--gallery", default="default", show_default=True, help="For --through-services.")
@@ -227,7 +235,7 @@ def _compare(bare: Evaluation, embedded: EmbeddedSplit, *, query: str, gallery: 
         reached = 100 * (ranks <= k).double().mean().item()
         console.print(
             f"Rank-{k:<3} {reached:6.2f} through the services, "
-            f"{reached - expected[f'rank_{k}']:+.2f} to the bare network"
+            f"{reached - expected[f'rank_{k}']:+.2f} compared with the network alone"
         )
 
 

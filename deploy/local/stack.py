@@ -119,8 +119,8 @@ class Stack(Supervisor):
             port = getattr(self.ports, name)
             if _accepts_connections(port):
                 raise StackError(
-                    f"port {port}, which {program.name} needs, is taken: stop what listens there "
-                    f"or choose another port with {variable(name)}=..."
+                    f"port {port}, which {program.name} needs, is in use: stop the program that "
+                    f"uses it or choose another port with {variable(name)}=..."
                 )
 
 

@@ -34,12 +34,12 @@ class Shard(click.ParamType[tuple[int, int]]):
 @click.option("--tag", "tags", type=Tag(), multiple=True, help="A tag for all of the images.")
 @click.option("--split", type=click.Choice(SPLITS), help="Only this split of a data set.")
 @click.option(
-    "--shard", type=Shard(), default="0/1", help="Only share I, from 0, of N of the images."
+    "--shard", type=Shard(), default="0/1", help="Push only part I of N, counting from 0."
 )
 @click.option(
     "--wait/--no-wait",
     default=True,
-    help="Return when a search finds the images, or as soon as they are queued. [default: wait]",
+    help="Wait until the images are searchable, or return once they are queued. [default: wait]",
 )
 @push_job.options
 @click.pass_obj

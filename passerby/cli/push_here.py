@@ -50,7 +50,7 @@ def run(
     if wait:
         say(f"{latest.searchable:,} images are searchable in {gallery}.")
     else:
-        say(f"{latest.queued:,} images are queued for {gallery}; `passerby status` follows them.")
+        say(f"{latest.queued:,} images are queued for {gallery}; `passerby status` shows progress.")
     failures = [*unreadable, *latest.failures]
     _report(failures, gallery)
     sys.exit(1 if failures else 0)

@@ -9,6 +9,7 @@ import click
 from passerby.cli.cluster import cluster_options, connect
 from passerby.cli.terminal import say
 from passerby.cluster.job import PushJob, manifest
+from passerby.counted import counted
 from passerby.errors import PasserbyError
 from passerby.sources import ImageMetadata
 
@@ -74,7 +75,7 @@ def start(
             return
         cluster.create_job(created)
     name = created["metadata"]["name"]
-    say(f"Job {name} is created: {workers} pods push into {gallery}.")
+    say(f"Job {name} created: {counted(workers, 'pod pushes', 'pods push')} into {gallery}.")
     say(f"Its progress: kubectl -n {cluster.namespace} get job {name}")
     say(f"What failed: kubectl -n {cluster.namespace} logs job/{name} --all-pods")
 

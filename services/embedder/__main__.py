@@ -45,6 +45,7 @@ async def main(settings: EmbedderSettings, stop: asyncio.Event) -> None:
             either: set[asyncio.Future[Any]] = {loading, stopping}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set():
+                await server.stop(None)  # no call in hand can be answered any more
                 return
             models = [
                 ServedModel(

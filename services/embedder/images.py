@@ -36,7 +36,7 @@ def decode(
     except InvalidImage:
         raise
     except UnidentifiedImageError as error:
-        raise InvalidImage(f"not an image; readable are {', '.join(FORMATS)}") from error
+        raise InvalidImage(f"not an image; supported formats are {', '.join(FORMATS)}") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InvalidImage(f"far more than {maximum_pixels:,} pixels; scale it down") from error
     except Exception as error:  # Pillow meets broken bytes with a dozen unrelated types

@@ -50,4 +50,4 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
             if wanted in ("", model.card.name, model.card.version):
                 return model
         served = ", ".join(f"{model.card.name} ({model.card.version})" for model in self.models)
-        raise WrongModel(f"model: {wanted!r} is not served here; served are {served}")
+        raise WrongModel(f"model: {wanted!r} is not served here; this embedder serves {served}")

@@ -1,4 +1,4 @@
-"""The images kept aside for the page, on any file system that fsspec knows; off by default."""
+"""The images that are kept for the page, on any file system that fsspec knows; off by default."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
@@ -67,5 +67,5 @@ class Images:
             ) from None
         except Exception as error:  # each file system has its own
             raise Unavailable(
-                f"the image store {self._root} does not work: {first_line(error)}"
+                f"the image store {self._root} failed: {first_line(error)}"
             ) from error

@@ -132,7 +132,9 @@ class Milvus:
             if error.code in NOT_FOUND:
                 raise NotFound(f"Milvus cannot {what}: {first_line(error)}") from error
             if error.code in _REFUSED or isinstance(error, ParamError | DataNotMatchException):
-                raise MilvusRefused(f"Milvus refuses to {what}: {first_line(error)}") from error
+                raise MilvusRefused(
+                    f"Milvus rejected the request to {what}: {first_line(error)}"
+                ) from error
             raise Unavailable(f"Milvus cannot {what}: {first_line(error)}") from error
         except (grpc.RpcError, TimeoutError, ConnectionError) as error:
             raise Unavailable(

@@ -12,7 +12,7 @@ from pymilvus import DataType, MilvusException
 from services.gallery.collection_names import CollectionName, alias_name, gallery_of_alias
 from services.gallery.filters import ids_in
 from services.gallery.milvus_connection import NOT_FOUND, Milvus
-from services.runtime.errors import NotFound
+from services.runtime.errors import ServiceError
 
 log = structlog.get_logger()
 
@@ -58,9 +58,9 @@ class ModelVersions:
             )
         name = CollectionName.parse(answer["collection_name"])
         if name is None:
-            raise NotFound(
-                f"{alias_name(gallery)} stands for {answer['collection_name']}, which is "
-                "not a collection of Passerby"
+            raise ServiceError(
+                f"{alias_name(gallery)} points to {answer['collection_name']}, which "
+                "Passerby did not create"
             )
         return name.version
 

@@ -95,26 +95,31 @@ class Consumer:
 
     async def _work(self, batch: Batch) -> None:
         """Indexes the batch; if that fails, each entry alone. Whatever fails then stays pending."""
-        entries = batch.entries
-        if len(entries) > 1:
-            if not await self._attempt(batch, entries):
-                return
-            # As they came: those of the failed attempt may have dead letters already.
-            entries = [read_entry(entry.id, entry.fields, entry.deliveries) for entry in entries]
-        for entry in entries:
-            reason = await self._attempt(batch, [entry])
+        single = len(batch.entries) == 1
+        if not single and not await self._attempt(batch, batch.entries):
+            return
+        for entry in batch.entries:
+            # As it came: in the failed attempt it may have got dead letters already.
+            alone = entry if single else read_entry(entry.id, entry.fields, entry.deliveries)
+            reason = await self._attempt(batch, [alone])
             # Left for another delivery, which counts against the entry only if it is to blame.
-            if reason and not self._recovery.blames(entry, reason):
-                await self._defer([entry])
+            if reason and not self._recovery.blames(alone, reason):
+                await self._defer([alone])
 
     async def _attempt(self, batch: Batch, entries: Sequence[Entry]) -> str:
         """Indexes the entries; returns why that failed, or an empty text."""
         try:
             await self._index(batch, entries)
         except Exception as error:
-            ids = [entry.id.decode() for entry in entries]
-            log.exception("not_indexed", entries=len(ids), first=ids[0])
-            return first_line(error)
+            reason, first = first_line(error), entries[0].id.decode()
+            log.exception("not_indexed", entries=len(entries), first=first, reason=reason)
+            return reason
+        self._recovery.succeeded([entry for entry in entries if not entry.deferred])
+        deferred = [entry for entry in entries if entry.deferred]
+        if deferred:
+            DEFERRED.inc(len(deferred))
+            self._recovery.deferred()
+            await self._defer(deferred)
         return ""
 
     async def _index(self, batch: Batch, entries: Sequence[Entry]) -> None:
@@ -125,12 +130,6 @@ class Consumer:
                 await self._pipeline.write(part)
         finished = [entry for entry in entries if not entry.deferred]
         await retry_until_available(lambda: self._stream.ack(finished))
-        self._recovery.succeeded(finished)
-        deferred = [entry for entry in entries if entry.deferred]
-        if deferred:
-            DEFERRED.inc(len(deferred))
-            self._recovery.deferred()
-            await self._defer(deferred)
 
     async def _defer(self, entries: Sequence[Entry]) -> None:
         await retry_until_available(lambda: self._stream.defer(entries))

@@ -1,4 +1,4 @@
-"""Embeds images in requests of a size that suits the embedder, and waits while it is away."""
+"""Embeds images in requests that suit the embedder, and waits while it is unavailable."""
 
 import asyncio
 import contextlib

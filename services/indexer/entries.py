@@ -1,4 +1,4 @@
-"""What an entry of the stream says: the images to index, and what is rejected and why. Pure."""
+"""What an entry of the stream says: the images to index, and what is rejected and why. No I/O."""
 
 import json
 from collections.abc import Mapping

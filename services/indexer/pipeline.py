@@ -94,15 +94,15 @@ class Pipeline:
         budget = ReadBudget(_PART_BYTES - sum(len(item.data) for item in remote))
         await asyncio.gather(
             *(
-                self._fetch_one(item, None if item is items[0] else budget)
+                self._fetch_one(item, budget, even_if_spent=item is items[0])
                 for item in remote
                 if not item.data
             )
         )
 
-    async def _fetch_one(self, item: Item, budget: ReadBudget | None) -> None:
+    async def _fetch_one(self, item: Item, budget: ReadBudget, *, even_if_spent: bool) -> None:
         try:
-            data = await self._read(item.image.uri, budget)
+            data = await self._read(item.image.uri, budget, even_if_spent=even_if_spent)
         except InvalidImageEntry as invalid:
             item.reject(str(invalid))
         except Unavailable as error:
@@ -114,14 +114,14 @@ class Pipeline:
             elif data is not None:
                 item.data = data
 
-    async def _read(self, uri: str, budget: ReadBudget | None) -> bytes | None:
+    async def _read(self, uri: str, budget: ReadBudget, *, even_if_spent: bool) -> bytes | None:
         """A few attempts, not endless ones: other entries do not need this storage."""
         for attempt in range(1, _FETCH_TRIES):
             try:
-                return await self._sources.read(uri, budget)
+                return await self._sources.read(uri, budget, even_if_spent=even_if_spent)
             except Unavailable:
                 await asyncio.sleep(0.2 * attempt)
-        return await self._sources.read(uri, budget)
+        return await self._sources.read(uri, budget, even_if_spent=even_if_spent)
 
     async def _embed(self, part: Sequence[Item]) -> None:
         results = await self._embedder.embed([item.data for item in part])
@@ -164,7 +164,7 @@ class Pipeline:
         for id_, item in zip(ids, items, strict=True):
             if id_ is None:
                 item.reject(
-                    f"{shown(item.image)}: all ids that this name may have are taken; "
+                    f"{shown(item.image)}: every id that this name can get is taken; "
                     "rename the image"
                 )
         IMAGES.inc(len(named))

@@ -125,7 +125,7 @@ class Recovery:
             return read_entry(id_, fields, deliveries)
         # Not even parsed: that may be what ends the process.
         entry = Entry(id_, fields, deliveries)
-        last, _ = self._failures.pop(id_, ("it ended the indexer each time", 0))
+        last, _ = self._failures.pop(id_, ("the indexer crashed each time", 0))
         entry.reject(
             f"delivered {deliveries - 1} times and never finished ({last}); "
             "push its images again one by one to find the one at fault"

@@ -1,4 +1,4 @@
-"""Retry with exponential backoff: a dependency that is away or full is waited for."""
+"""Retry with exponential backoff: waits for a dependency that is unavailable or overloaded."""
 
 import asyncio
 import random

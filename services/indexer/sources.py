@@ -61,7 +61,9 @@ class Sources:
         self._timeout_s = timeout_s
         self._elsewhere = _Threads()
 
-    async def read(self, uri: str, budget: ReadBudget | None = None) -> bytes | None:
+    async def read(
+        self, uri: str, budget: ReadBudget | None = None, *, even_if_spent: bool = False
+    ) -> bytes | None:
         """The file; None if the budget is spent when its turn to be read comes.
 
         Raises InvalidImageEntry if uri or file are at fault, Unavailable if the storage is.
@@ -70,7 +72,7 @@ class Sources:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._timeout_s), threads.turns:
-                if budget and budget.left <= 0:
+                if budget and budget.left <= 0 and not even_if_spent:
                     return None
                 data = await loop.run_in_executor(threads.pool, self._read, uri)
         except InvalidImageEntry:

@@ -1,4 +1,4 @@
-"""A question's vector in the gallery's space, or what its author can do if there is none."""
+"""Embeds a query in the gallery's space, or tells the caller what to change."""
 
 import asyncio
 

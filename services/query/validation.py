@@ -76,7 +76,9 @@ def _check_query(request: search_pb2.SearchRequest) -> None:
         case "filename":
             check_filename("filename", request.filename)
         case _:
-            raise InvalidRequest("set one of caption, image and filename: what to search for")
+            raise InvalidRequest(
+                "set exactly one of caption, image and filename: what to search for"
+            )
 
 
 def _check_caption(caption: str) -> None:

@@ -111,6 +111,6 @@ def listen(server: grpc.aio.Server, host: str, port: int) -> int:
     try:
         port = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
-        raise PortTaken(f"{host}:{port} is taken or not an address of this machine") from error
+        raise PortTaken(f"{host}:{port} is in use, or not an address of this machine") from error
     log.info("listening", grpc=f"{host}:{port}")
     return port

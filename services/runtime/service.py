@@ -84,8 +84,8 @@ async def serving(
 
     Once `stop` is set the service is reported as not ready, so that callers turn to other
     replicas, while the body finishes its own work. After the body, the servers take up calls for
-    another `leaving_s` seconds and finish those in hand within `drain_s`. If the body raises, all
-    ends at once.
+    another `leaving_s` seconds and finish those in hand within `drain_s`. If the body raises, the
+    servers are told to end at once.
     """
     await health.start()
     beside = [

@@ -16,9 +16,10 @@ def machine() -> str:
 
 def main(names: list[str]) -> None:
     found = sorted(path.stem for path in Path(__file__).parent.glob("bench_*.py"))
-    unknown = set(names) - {name.removeprefix("bench_") for name in found}
+    known = [name.removeprefix("bench_") for name in found]
+    unknown = sorted(set(names) - set(known))
     if unknown:
-        sys.exit(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(found)}")
+        sys.exit(f"unknown benchmark {', '.join(unknown)}; choose from {', '.join(known)}")
     print(f"Machine: {machine()}")
     for name in found:
         if not names or name.removeprefix("bench_") in names:

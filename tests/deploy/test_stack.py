@@ -31,7 +31,7 @@ def test_a_taken_port_is_said_plainly_and_nothing_is_started(tmp_path: Path) -> 
         other.bind(("127.0.0.1", stack.ports.milvus))
         other.listen()
         with pytest.raises(
-            StackError, match=rf"port {stack.ports.milvus}.* is taken.*MILVUS_PORT="
+            StackError, match=rf"port {stack.ports.milvus}.* is in use.*MILVUS_PORT="
         ):
             stack.up()
     assert stack.dead() == [program.name for program in stack.programs]

@@ -226,6 +226,8 @@ async def test_a_file_is_not_read_once_the_budget_is_spent(sources: Sources, dis
     assert data == file.read_bytes()
     assert budget.left == 1 - len(file.read_bytes())
     assert await sources.read(str(file), budget) is None
+    assert await sources.read(str(file), budget, even_if_spent=True) == data
+    assert budget.left == 1 - 2 * len(file.read_bytes())
     assert await sources.read(str(file)) == data
 
 

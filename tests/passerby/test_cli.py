@@ -110,7 +110,7 @@ def test_shards_push_everything_between_them(redis_url: str, redis: Redis, folde
     ("arguments", "message"),
     [
         (("push",), "SOURCE"),
-        (("push", ".", "--gallery", "My Gallery"), "a gallery's name is 1 to 63"),
+        (("push", ".", "--gallery", "My Gallery"), "a gallery name has 1 to 63"),
         (("push", ".", "--captured-at", "yesterday"), "'yesterday' is not a time"),
         (("push", ".", "--captured-at", "2026-05-01T12:00:00"), "has no offset from UTC"),
         (("push", ".", "--tag", "floor"), "'floor' is not KEY=VALUE"),

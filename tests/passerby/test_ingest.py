@@ -184,7 +184,7 @@ def test_a_rejected_entry_counts_with_all_its_images_once(queue: IngestQueue, re
 def test_a_gallerys_name_is_checked_before_anything_is_queued(
     queue: IngestQueue, redis: Redis
 ) -> None:
-    with pytest.raises(Refused, match="'My Gallery': a gallery's name is"):
+    with pytest.raises(Refused, match="'My Gallery': a gallery name has"):
         push(queue, images(1), "My Gallery", wait=False)
     assert redis.xlen(INGEST_STREAM) == 0
 

@@ -205,5 +205,5 @@ async def test_a_taken_port_ends_the_start_with_code_2_and_the_address() -> None
     )
     await server.stop(None)
     assert ended.returncode == 2
-    assert f"127.0.0.1:{port} is taken" in ended.stderr
+    assert f"127.0.0.1:{port} is in use" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -141,7 +141,8 @@ def _image(path: Path, number: int, entry: dict[str, Any], file_key: str) -> Per
         raise InvalidDataset(f"{path}: entry {number}: captions must be a list of strings")
     if image.split not in SPLITS:
         raise InvalidDataset(
-            f"{path}: entry {number}: unknown split {image.split!r}; known are {', '.join(SPLITS)}"
+            f"{path}: entry {number}: unknown split {image.split!r}; "
+            f"choose one of {', '.join(SPLITS)}"
         )
     return image
 

@@ -31,11 +31,11 @@ class Architecture:
     def __post_init__(self) -> None:
         if self.image_tower not in IMAGE_TOWERS:
             raise ValueError(
-                f"image_tower={self.image_tower!r}: known are {', '.join(IMAGE_TOWERS)}"
+                f"image_tower={self.image_tower!r}: choose one of {', '.join(IMAGE_TOWERS)}"
             )
         if self.recurrence not in ("bidirectional", "forward_twice"):
             raise ValueError(
-                f"recurrence={self.recurrence!r}: known are bidirectional and forward_twice"
+                f"recurrence={self.recurrence!r}: choose bidirectional or forward_twice"
             )
         for field in fields(self):
             value = getattr(self, field.name)
@@ -197,4 +197,4 @@ def build_image_tower(name: str) -> tuple[nn.Module, int]:
         convnext = models.convnext_tiny()
         convnext.classifier[2] = nn.Identity()  # the norm and the flattening before it stay
         return convnext, 768
-    raise ValueError(f"image_tower={name!r}: known are {', '.join(IMAGE_TOWERS)}")
+    raise ValueError(f"image_tower={name!r}: choose one of {', '.join(IMAGE_TOWERS)}")

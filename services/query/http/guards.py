@@ -93,10 +93,13 @@ async def reject_csrf(request: web.Request, handler: Handler) -> web.StreamRespo
     """
     if (
         request.method == "POST"
+        and request.match_info.http_exception is None  # else there is nothing to protect
         and "Origin" in request.headers
         and request.content_type != "application/json"
     ):
-        raise InvalidRequest("a browser's request needs the header Content-Type: application/json")
+        raise InvalidRequest(
+            "a request from a browser needs the header Content-Type: application/json"
+        )
     return await handler(request)
 
 
@@ -114,7 +117,7 @@ def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
             message = f"there is nothing at {request.path[:200]}"
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = error.headers.get("Allow", "another method")
-            message = f"{request.path[:200]} takes {allowed}, not {request.method}"
+            message = f"{request.path[:200]} accepts {allowed}, not {request.method}"
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
             message = f"the body is larger than {MAX_BODY_BYTES} bytes; send a smaller image"
         case _:

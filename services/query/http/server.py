@@ -29,4 +29,5 @@ class HttpServer:
         log.info("listening", http=site.name)
 
     async def stop(self, _grace: float | None) -> None:
+        """Requests in hand have drain_s, whatever is asked: aiohttp fixes it when it starts."""
         await self._runner.cleanup()

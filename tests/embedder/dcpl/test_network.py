@@ -138,8 +138,8 @@ def test_half_precision_and_memory_layout_keep_the_vectors(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image_tower": "vgg16"}, "image_tower='vgg16': known are mobilenet_v1,"),
-        ({"recurrence": "backward"}, "recurrence='backward': known are"),
+        ({"image_tower": "vgg16"}, "image_tower='vgg16': choose one of mobilenet_v1,"),
+        ({"recurrence": "backward"}, "recurrence='backward': choose"),
         ({"hidden": 0}, "hidden=0: must be at least 1"),
         ({"vocabulary_size": -3}, "vocabulary_size=-3: must be at least 1"),
     ],

@@ -156,7 +156,10 @@ def test_missing_images_are_asked_for(tmp_path: Path) -> None:
         ("[{", "not JSON"),
         ("[]", "lists no images"),
         ('{"a": 1}', "expected a list of objects"),
-        ([entry(), entry(split="dev")], "entry 2: unknown split 'dev'; known are train, val, test"),
+        (
+            [entry(), entry(split="dev")],
+            "entry 2: unknown split 'dev'; choose one of train, val, test",
+        ),
         ([entry(id="anna")], "entry 1: missing or invalid"),
         ([{"split": "train"}], "entry 1: missing or invalid 'captions'"),
         ([entry(captions="A man")], "captions must be a list of strings"),
