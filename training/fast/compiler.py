@@ -10,14 +10,11 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from training.write_aside import written_aside
 
 LOG = logging.getLogger(__name__)
 SOURCE = Path(__file__).with_name("kernels.c")
 FLAGS = ("-O3", "-march=native", "-fopenmp", "-shared", "-fPIC")
-DEFINITIONS = {torch.float32: (), torch.bfloat16: ("-DBFLOAT16",)}
 
 
 class CannotCompile(Exception):
@@ -25,14 +22,14 @@ class CannotCompile(Exception):
 
 
 @cache
-def kernels_for(dtype: torch.dtype) -> ctypes.CDLL:
-    """The kernels for images of that type. Raises CannotCompile."""
+def compiled(*definitions: str) -> ctypes.CDLL:
+    """kernels.c with these definitions, such as "-DBFLOAT16". Raises CannotCompile."""
     try:
         # CC may be "ccache gcc".
         compiler = shlex.split(os.environ.get("CC", "")) or ["cc"]
-        command = [*compiler, *FLAGS, *DEFINITIONS[dtype]]
+        command = [*compiler, *FLAGS, *definitions]
         key = _key(command)
-        return _cached(key) or _compiled(command, key)
+        return _cached(key) or _compile(command, key)
     except subprocess.CalledProcessError as error:
         raise CannotCompile(error.stderr.strip() or f"{error.cmd[0]} fails") from error
     except (OSError, ValueError) as error:  # no such program, a folder without exec, an open quote
@@ -72,7 +69,7 @@ def _cached(key: str) -> ctypes.CDLL | None:
     return None
 
 
-def _compiled(command: list[str], key: str) -> ctypes.CDLL:
+def _compile(command: list[str], key: str) -> ctypes.CDLL:
     with TemporaryDirectory() as folder:
         library = Path(folder) / "kernels.so"
         subprocess.run(

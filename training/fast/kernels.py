@@ -6,7 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.fast.compiler import kernels_for
+from training.fast.compiler import compiled
+
+DEFINITIONS = {torch.float32: (), torch.bfloat16: ("-DBFLOAT16",)}
+
+
+def kernels_for(dtype: torch.dtype) -> ctypes.CDLL:
+    """The kernels for images of that type. Raises CannotCompile."""
+    return compiled(*DEFINITIONS[dtype])
 
 
 def channel_sums(images: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,8 +6,9 @@ import torch
 from torch import nn
 
 from training.fast.batch_norm_relu6 import fuse_batch_norms
-from training.fast.compiler import CannotCompile, kernels_for
+from training.fast.compiler import CannotCompile
 from training.fast.depthwise import replace_depthwise
+from training.fast.kernels import kernels_for
 
 LOG = logging.getLogger(__name__)
 

@@ -2,11 +2,13 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 
 from services.embedder.dcpl.network import mobilenet_v1
 from training.fast.batch_norm_relu6 import BatchNormReLU6
+from training.fast.compiler import compiled
 from training.fast.depthwise import Depthwise
 from training.fast.on_cpu import speed_up_on_cpu
 
@@ -46,3 +48,16 @@ def test_what_it_does_not_know_is_left_alone() -> None:
     kinds = [type(module) for module in network]
     speed_up_on_cpu(network, bfloat16=False)
     assert [type(module) for module in network] == kinds
+
+
+def test_without_a_compiler_the_network_stays_as_it_is_and_a_warning_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CC", "/nowhere/cc")
+    monkeypatch.setattr("training.fast.kernels.compiled", compiled.__wrapped__)
+    network = nn.Sequential(nn.BatchNorm2d(2), nn.ReLU6())
+    modules = [*network.modules()]
+    speed_up_on_cpu(network, bfloat16=False)
+    assert [*network.modules()] == modules
+    assert "training will be slower, as nothing can be compiled here" in caplog.text
+    assert "No such file or directory: '/nowhere/cc'" in caplog.text
