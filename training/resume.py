@@ -30,9 +30,11 @@ class RunState:
 
 def identity_of(recipe: Recipe, vocabulary: Vocabulary, dataset: Dataset) -> dict[str, str]:
     """What a checkpoint must share with the run that goes on from it."""
+    learnt = asdict(recipe)
+    del learnt["fast"]  # the same is learnt without, and older checkpoints do not have it
     return {
         "vocabulary": json.dumps(vocabulary.to_json(), sort_keys=True),
-        "recipe": json.dumps(asdict(recipe), sort_keys=True),
+        "recipe": json.dumps(learnt, sort_keys=True),
         "list of training images": digest(dataset.split("train")),
     }
 

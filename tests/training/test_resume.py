@@ -118,6 +118,15 @@ def test_another_recipe_is_refused(
         train(dataset, replace(tiny, epochs=1, architecture=wider), tmp_path, name="m", context=cpu)
 
 
+def test_a_run_may_go_on_without_the_fast_modules(
+    dataset: Dataset, tiny: Recipe, cpu: DistributedContext, tmp_path: Path
+) -> None:
+    train(dataset, replace(tiny, epochs=2, fast=True), tmp_path, name="m", context=cpu)
+    plain = replace(tiny, epochs=2, fast=False)
+    train(dataset, plain, tmp_path, name="m", context=cpu)
+    assert len(read_history(tmp_path)) == 2
+
+
 def test_another_vocabulary_is_refused(
     dataset: Dataset, tiny: Recipe, cpu: DistributedContext, tmp_path: Path
 ) -> None:
