@@ -51,7 +51,7 @@ def parse_caption(caption: str, vocabulary: Vocabulary) -> tuple[list[int], list
         shown = ", ".join(unknown[:UNKNOWN_WORDS_SHOWN])
         more = ", ..." if len(unknown) > UNKNOWN_WORDS_SHOWN else ""
         raise InvalidCaption(
-            f"the model knows none of the words in the caption ({shown}{more}); use other words"
+            f"no word of the caption is known to the model ({shown}{more}); use other words"
         )
     return vocabulary.encode(caption), unknown
 

@@ -36,7 +36,7 @@ def test_no_gallery_means_the_default_one() -> None:
         ({"nonsense": b"1"}, "'nonsense'.*`batch` or `json`"),
         ({"batch": b"", "json": b"{}"}, "must have one"),
         ({"batch": b"\xff\xff\xff\xff"}, "field batch is not a serialised"),
-        ({"batch": batch(gallery="Not A Gallery!")}, "Not A Gallery!.*1 to 63 of"),
+        ({"batch": batch(gallery="Not A Gallery!")}, "Not A Gallery!.*1 to 63 characters"),
         ({"batch": batch()}, "no images"),
         ({"json": b'{"gallery": "x", "images": [{"filename"'}, "field json is not a"),
         ({"json": b'{"pictures": []}'}, "pictures"),

@@ -200,7 +200,7 @@ def test_weights_of_another_network_are_refused_with_what_differs(directory: Pat
         (lambda card: card.update(colour="red"), "colour: "),
         (lambda card: card["architecture"].update(hidden="5"), "architecture.hidden: "),
         (lambda card: card["architecture"].update(hidden=-5), "architecture: .*hidden=-5"),
-        (lambda card: card["architecture"].update(image_tower="vgg"), "image_tower='vgg': known"),
+        (lambda card: card["architecture"].update(image_tower="vgg"), "image_tower='vgg': choose"),
         (lambda card: card["architecture"].update(recurrence="none"), "architecture.recurrence: "),
         (lambda card: card["vocabulary"]["words"].append("extra"), "needs 9 ids, .* has 8 rows"),
         (lambda card: card["vocabulary"]["words"].pop(), "needs 7 ids, .* has 8 rows"),
