@@ -120,7 +120,7 @@ async def test_a_storage_that_is_away_delays_only_its_own_entries(
 ) -> None:
     away = True
 
-    async def reading(*_: object) -> None:
+    async def reading(*_: object, **__: object) -> None:
         if away:
             raise Unavailable("storage is away")
 
@@ -154,7 +154,7 @@ async def test_new_entries_come_first_while_many_wait_for_their_storage(
     indexer = Indexer(stack, embedder.address, batch_images=2)
     asked = set[str]()
 
-    async def away(uri: str, _budget: object) -> None:
+    async def away(uri: str, *_: object, **__: object) -> None:
         asked.add(uri)
         raise Unavailable("storage is away")
 
