@@ -1,5 +1,6 @@
 """The compiled kernels: rounding, NaN, and threads."""
 
+import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -68,8 +69,11 @@ def threads(count: int) -> Iterator[None]:
 
 def processor_time() -> dict[str, int]:
     """Nanoseconds that each thread of this process has computed."""
-    tasks = Path("/proc/self/task").iterdir()
-    return {task.name: int((task / "schedstat").read_text().split()[0]) for task in tasks}
+    times = {}
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+            times[task.name] = int((task / "schedstat").read_text().split()[0])
+    return times
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -91,7 +95,7 @@ def test_threads_share_the_work(kernel: str) -> None:
         while sum(spent) < 200e6:
             compute()
             spent = sorted(now - before.get(task, 0) for task, now in processor_time().items())
-    assert spent[-3] > 0.1 * sum(spent)
+    assert spent[-2] > 0.1 * sum(spent)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
