@@ -3,7 +3,7 @@
 {{- define "passerby.from" }}
 - podSelector:
     matchLabels:
-      {{- include "passerby.selector" . | nindent 6 }}
+      {{- include "passerby.selectorLabels" . | nindent 6 }}
 {{- end }}
 
 {{- define "passerby.port" }}
@@ -81,7 +81,7 @@ metadata:
 spec:
   podSelector:
     matchLabels:
-      {{- include "passerby.selector" . | nindent 6 }}
+      {{- include "passerby.selectorLabels" . | nindent 6 }}
   # Both named: what no rule allows is denied.
   policyTypes: [Ingress, Egress]
 {{- end }}

@@ -147,7 +147,7 @@ topologySpreadConstraints:
     whenUnsatisfiable: ScheduleAnyway
     labelSelector:
       matchLabels:
-        {{- include "passerby.selector" $ | nindent 8 }}
+        {{- include "passerby.selectorLabels" $ | nindent 8 }}
     matchLabelKeys: [pod-template-hash]
   {{- end }}
 {{- end }}

@@ -1,19 +1,24 @@
-{{/* Names, labels and addresses: what objects call each other by. Each takes the root context, or
-a dict of `root` and `component`. */}}
+{{/* Names, labels and addresses: what objects call each other by. What is said of one component takes
+a dict of `root`, the root context, and `component`; the rest takes the root context. */}}
 
-{{- define "passerby.name" -}}
-{{ .root.Release.Name }}-{{ .component }}
+{{/* What every name of the release begins with. */}}
+{{- define "passerby.fullname" -}}
+{{ .Release.Name }}
+{{- end }}
+
+{{- define "passerby.componentName" -}}
+{{ include "passerby.fullname" .root }}-{{ .component }}
 {{- end }}
 
 {{/* What a selector says and never changes. */}}
-{{- define "passerby.selector" -}}
+{{- define "passerby.selectorLabels" -}}
 app.kubernetes.io/name: passerby
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
 {{- define "passerby.podLabels" -}}
-{{ include "passerby.selector" . }}
+{{ include "passerby.selectorLabels" . }}
 app.kubernetes.io/part-of: passerby
 {{- end }}
 
@@ -26,7 +31,7 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 
 {{/* The name and labels of every object that belongs to one component. */}}
 {{- define "passerby.metadata" -}}
-name: {{ include "passerby.name" . }}
+name: {{ include "passerby.componentName" . }}
 labels:
   {{- include "passerby.labels" . | nindent 2 }}
 {{- end }}
@@ -39,7 +44,7 @@ labels:
 
 {{/* gRPC asks DNS for every ready pod behind the headless Service and balances over them. */}}
 {{- define "passerby.embedderAddress" -}}
-dns:///{{ .Release.Name }}-embedder:50051
+dns:///{{ include "passerby.fullname" . }}-embedder:50051
 {{- end }}
 
 {{/* The same rule by which the Milvus chart names its Service. */}}
@@ -73,7 +78,7 @@ http://{{ include "passerby.milvusService" . }}:{{ include "passerby.milvusPort"
 {{/* host:port of Redis, for every namespace. */}}
 {{- define "passerby.redisAddress" -}}
 {{- if .Values.redis.enabled -}}
-{{ .Release.Name }}-redis.{{ .Release.Namespace }}.svc:6379
+{{ include "passerby.fullname" . }}-redis.{{ .Release.Namespace }}.svc:6379
 {{- else -}}
 {{ (urlParse .Values.externalRedis.url).host }}
 {{- end }}
@@ -82,7 +87,7 @@ http://{{ include "passerby.milvusService" . }}:{{ include "passerby.milvusPort"
 {{/* Secret with the key `password`; empty: Redis asks for none. */}}
 {{- define "passerby.redisSecret" -}}
 {{- if .Values.redis.enabled -}}
-{{ .Values.redis.secret | default (printf "%s-redis" .Release.Name) }}
+{{ .Values.redis.secret | default (printf "%s-redis" (include "passerby.fullname" .)) }}
 {{- else -}}
 {{ .Values.externalRedis.secret }}
 {{- end }}
@@ -90,7 +95,7 @@ http://{{ include "passerby.milvusService" . }}:{{ include "passerby.milvusPort"
 
 {{/* The kubelet puts the password in: it stands in no object but the Secret. */}}
 {{- define "passerby.redisUrl" -}}
-{{- $url := urlParse (ternary (printf "redis://%s-redis:6379/0" .Release.Name) .Values.externalRedis.url .Values.redis.enabled) -}}
+{{- $url := urlParse (ternary (printf "redis://%s-redis:6379/0" (include "passerby.fullname" .)) .Values.externalRedis.url .Values.redis.enabled) -}}
 {{ $url.scheme }}://{{ if include "passerby.redisSecret" . }}{{ $url.userinfo }}:$(REDIS_PASSWORD)@{{ else if $url.userinfo }}{{ $url.userinfo }}@{{ end }}{{ $url.host }}{{ $url.path }}
 {{- end }}
 
@@ -103,7 +108,7 @@ file:///var/lib/passerby/images
 {{- end }}
 
 {{- define "passerby.imagesClaim" -}}
-{{ .Values.images.claim.existing | default (printf "%s-images" .Release.Name) }}
+{{ .Values.images.claim.existing | default (printf "%s-images" (include "passerby.fullname" .)) }}
 {{- end }}
 
 {{- define "passerby.s3Port" -}}
