@@ -40,4 +40,7 @@ CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
     # The default is two minutes: a restarted replica would be found that late.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 250),
+    # The default is 30 seconds, in which a rollout replaces all pods: once the old ones were gone,
+    # every call failed until DNS was asked again.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
 ]

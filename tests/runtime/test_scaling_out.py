@@ -1,20 +1,19 @@
-"""A pod that is added gets its share of the calls of clients that were there before it."""
+"""Clients find the pods that are added or replaced, as DNS names them, and no call fails."""
 
 import asyncio
 import contextlib
-import json
 import socket
 import socketserver
 import struct
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import grpc
 import pytest
 
-from passerby.channel import CHANNEL_OPTIONS, SERVICE_CONFIG
+from passerby.channel import CHANNEL_OPTIONS
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.runtime import grpc_server
 from services.runtime.health import Health
@@ -72,25 +71,53 @@ async def pod(address: str, port: int, calls: Counter[str]) -> AsyncIterator[int
     await server.stop(0)
 
 
+@contextlib.asynccontextmanager
+async def embedder_behind(
+    dns: str, port: int
+) -> AsyncIterator[Callable[[], Awaitable[embedder_pb2.Model]]]:
+    """Yields a call of the pods that DNS names."""
+    target = f"dns://{dns}/embedder.test:{port}"
+    async with grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
+        embedder: embedder_pb2_grpc.EmbedderAsyncStub = embedder_pb2_grpc.EmbedderStub(channel)
+        yield lambda: embedder.GetModel(embedder_pb2.GetModelRequest(), timeout=10)
+
+
 async def test_an_added_pod_is_found_and_no_call_fails(
     dns: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grpc_server, "MAX_CONNECTION_AGE_MS", 200)
     calls: Counter[str] = Counter()
-    options = {
-        **dict(CHANNEL_OPTIONS),
-        "grpc.service_config": json.dumps(SERVICE_CONFIG),
-        # DNS is asked every 30 seconds at most by default.
-        "grpc.dns_min_time_between_resolutions_ms": 50,
-    }
-    async with pod("127.0.0.1", 0, calls) as port, pod("127.0.0.2", port, calls):
-        target = f"dns://{dns}/embedder.test:{port}"
-        async with grpc.aio.insecure_channel(target, options=list(options.items())) as channel:
-            embedder = embedder_pb2_grpc.EmbedderStub(channel)
-            await embedder.GetModel(embedder_pb2.GetModelRequest(), timeout=10)
-            assert calls.keys() == {"127.0.0.1"}
-            HeadlessService.addresses = ("127.0.0.1", "127.0.0.2")
-            async with asyncio.timeout(20):
-                while calls["127.0.0.2"] < 10:
-                    await embedder.GetModel(embedder_pb2.GetModelRequest(), timeout=10)
-                    await asyncio.sleep(0.01)
+    async with (
+        pod("127.0.0.1", 0, calls) as port,
+        pod("127.0.0.2", port, calls),
+        embedder_behind(dns, port) as call,
+    ):
+        await call()
+        assert calls.keys() == {"127.0.0.1"}
+        HeadlessService.addresses = ("127.0.0.1", "127.0.0.2")
+        async with asyncio.timeout(20):
+            while calls["127.0.0.2"] < 10:
+                await call()
+                await asyncio.sleep(0.01)
+
+
+async def test_no_call_fails_while_every_pod_is_replaced_within_seconds(dns: str) -> None:
+    """A rollout: DNS names each new pod before the old one stops, and all within the 30 seconds
+    that gRPC by default leaves between two questions to DNS."""
+    HeadlessService.addresses = ("127.0.0.1", "127.0.0.2")
+    calls: Counter[str] = Counter()
+    async with contextlib.AsyncExitStack() as new_pods, contextlib.AsyncExitStack() as first:
+        port = await first.enter_async_context(pod("127.0.0.1", 0, calls))
+        async with embedder_behind(dns, port) as call:
+            async with pod("127.0.0.2", port, calls):
+                while len(calls) < 2:
+                    await call()
+                await new_pods.enter_async_context(pod("127.0.0.3", port, calls))
+                HeadlessService.addresses = ("127.0.0.2", "127.0.0.3")
+                await first.aclose()
+                await call()
+                await new_pods.enter_async_context(pod("127.0.0.4", port, calls))
+                HeadlessService.addresses = ("127.0.0.3", "127.0.0.4")
+            while len(calls) < 4:
+                await call()
+                await asyncio.sleep(0.01)
