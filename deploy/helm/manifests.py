@@ -32,7 +32,7 @@ def manifests(
     A generated password would differ in every rendering, so Redis's comes from a Secret that is
     created by hand: `passerby-redis-password`.
     """
-    redis = {**values.get("redis", {}), "secret": f"{RELEASE}-redis-password"}
+    redis = {**values.get("redis", {}), "existingSecret": f"{RELEASE}-redis-password"}
     # Loaded anew each time: rendering without a dependency takes it out of the chart in memory.
     with helm.Chart.load(folder) as chart:
         rendered = chart.render({**values, "redis": redis}, name=RELEASE, namespace=namespace)

@@ -1,4 +1,4 @@
-"""The generated parts of the chart: README.md's tables and the settings in values.schema.json.
+"""The generated parts of the chart: README.md's tables, values.schema.json and Chart.yaml's icon.
 
 Values are described by the comments in values.yaml, settings by the services' own classes, so
 nothing is described twice; a test fails when the files differ from what this writes.
@@ -13,6 +13,7 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic_settings import NoDecode
 
+from deploy.helm.schema import schema
 from services.embedder.settings import EmbedderSettings
 from services.gallery.settings import GallerySettings
 from services.indexer.settings import IndexerSettings
@@ -55,15 +56,15 @@ def settings_schema(place: str) -> dict[str, Any]:
     """JSON Schema of a settings map, with the ranges that the service itself enforces."""
     settings, _ = SETTINGS[place]
     properties = settings.model_json_schema(by_alias=False)["properties"]
-    schema = {}
+    variables = {}
     for name in fields_at(place):
         entry = {
             key: value for key, value in properties[name].items() if key not in ("title", "default")
         }
         if _is_comma_separated(settings.model_fields[name]):
             entry = {"type": "string", "description": entry.get("description", "")}
-        schema[variable_of(settings, name)] = entry
-    return {"type": "object", "additionalProperties": False, "properties": schema}
+        variables[variable_of(settings, name)] = entry
+    return {"type": "object", "additionalProperties": False, "properties": variables}
 
 
 def _is_comma_separated(field: FieldInfo) -> bool:
@@ -71,18 +72,11 @@ def _is_comma_separated(field: FieldInfo) -> bool:
     return any(mark is NoDecode or isinstance(mark, NoDecode) for mark in field.metadata)
 
 
-def schema_text(current: str) -> str:
-    """values.schema.json with the settings' definitions replaced."""
-    schema = json.loads(current)
-    for place in SETTINGS:
-        schema["$defs"][definition_of(place)] = settings_schema(place)
-    return json.dumps(schema, indent=2) + "\n"
-
-
-def definition_of(place: str) -> str:
-    """`embedder.settings` -> `embedderSettings`, as values.schema.json calls it."""
-    first, *rest = place.split(".")
-    return first + "".join(part.title() for part in rest)
+def schema_text(values: str, renamed: str) -> str:
+    """values.schema.json, of values.yaml and renamed.yaml."""
+    rows = [(name, json.loads(default), meaning) for name, default, meaning in values_table(values)]
+    settings = {place: settings_schema(place) for place in SETTINGS}
+    return json.dumps(schema(rows, yaml.safe_load(renamed), settings), indent=2) + "\n"
 
 
 def values_table(values: str) -> list[tuple[str, str, str]]:
@@ -142,8 +136,8 @@ def _cell(text: str) -> str:
 
 def generated(chart: Path = CHART) -> dict[Path, str]:
     """File -> what it must hold."""
-    readme, schema = chart / "README.md", chart / "values.schema.json"
+    readme, values = chart / "README.md", (chart / "values.yaml").read_text()
     return {
-        readme: readme_text(readme.read_text(), (chart / "values.yaml").read_text()),
-        schema: schema_text(schema.read_text()),
+        readme: readme_text(readme.read_text(), values),
+        chart / "values.schema.json": schema_text(values, (chart / "renamed.yaml").read_text()),
     }

@@ -35,21 +35,23 @@ class PushJob:
 def manifest(job: PushJob, release: str, namespace: str, indexer: dict[str, Any]) -> dict[str, Any]:
     """The Job in the API's JSON form.
 
-    indexer: the release's Deployment of the indexer, in the same form; image, Redis, credentials
-    and the registry's secrets are taken from it.
+    indexer: the release's Deployment of the indexer, in the same form; image, Redis, credentials,
+    the registry's secrets, labels and the choice of nodes are taken from it.
 
     Each pod pushes its share, the images whose number is its index modulo the workers. A pod that
     is evicted, or finds a service unavailable, is replaced and pushes its share again, which
     changes nothing for the images that were pushed. A share with broken images fails without a
     retry.
     """
+    template = indexer["spec"]["template"]
     labels = {
-        "app.kubernetes.io/name": "passerby",
-        "app.kubernetes.io/instance": release,
-        # The chart's network policies let this component reach Redis.
-        "app.kubernetes.io/component": "push",
-        "app.kubernetes.io/part-of": "passerby",
+        name: value
+        for name, value in template["metadata"]["labels"].items()
+        # Says that the pod shares the volume of images, and keeps others on its node.
+        if name != "passerby/images"
     }
+    # The chart's network policies let this component reach Redis.
+    labels["app.kubernetes.io/component"] = "push"
     rules = [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]},
         {"action": "FailIndex", "onExitCodes": {"operator": "In", "values": [_IMAGES_FAILED]}},
@@ -67,7 +69,7 @@ def manifest(job: PushJob, release: str, namespace: str, indexer: dict[str, Any]
             "podFailurePolicy": {"rules": rules},
             "template": {
                 "metadata": {"labels": labels},
-                "spec": _pod(job, indexer["spec"]["template"]["spec"]),
+                "spec": _pod(job, template["spec"]),
             },
         },
     }
@@ -79,7 +81,10 @@ def _pod(job: PushJob, indexer: dict[str, Any]) -> dict[str, Any]:
     if job.claim:
         claim = {"claimName": job.claim, "readOnly": True}
         volumes.append({"name": "source", "persistentVolumeClaim": claim})
-    of_indexer = ("serviceAccountName", "imagePullSecrets")
+    of_indexer = (
+        *("serviceAccountName", "imagePullSecrets"),
+        *("nodeSelector", "tolerations", "priorityClassName"),
+    )
     return {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
@@ -123,6 +128,8 @@ def _container(job: PushJob, indexer: dict[str, Any]) -> dict[str, Any]:
             for variable in indexer.get("env") or []
             if variable["name"].startswith(_VARIABLES)
         ],
+        # The first are the indexer's settings; what the operator added may hold keys for S3.
+        "envFrom": (indexer.get("envFrom") or [])[1:],
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,

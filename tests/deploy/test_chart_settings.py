@@ -2,12 +2,19 @@
 
 import json
 import re
-from typing import Any
 
-import helm_python as helm
 import pytest
+import yaml
 
-from deploy.helm.reference import CHART, SET_BY_THE_CHART, SETTINGS, fields_at, generated
+from deploy.helm.reference import (
+    CHART,
+    SET_BY_THE_CHART,
+    SETTINGS,
+    fields_at,
+    generated,
+    values_table,
+)
+from deploy.helm.schema import CONDITIONS, RULES
 from services.embedder.settings import EmbedderSettings
 from services.indexer.settings import IndexerSettings
 from services.query.settings import QuerySettings
@@ -230,35 +237,14 @@ def test_every_value_is_described_where_it_stands() -> None:
     assert [name for name, meaning in rows if not meaning] == []
 
 
-def leaves(values: dict[str, Any], path: str = "") -> set[str]:
-    found = set()
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            found |= leaves(value, f"{path}{key}.")
-        else:
-            found.add(path + key)
-    return found
-
-
-def test_schema_and_values_know_the_same_names() -> None:
-    with helm.Chart.load(CHART) as chart:
-        schema = chart.schema
-    assert schema is not None
-
-    def properties(node: dict[str, Any], path: str = "") -> set[str]:
-        node = schema["$defs"][node["$ref"].split("/")[-1]] if "$ref" in node else node
-        children = node.get("properties")
-        if not children:
-            return {path.rstrip(".")}
-        return set().union(*(properties(child, f"{path}{key}.") for key, child in children.items()))
-
-    tabled = re.findall(r"^\| `([\w.]+)` \|", (CHART / "README.md").read_text(), re.MULTILINE)
-    described = {name for name in tabled if "." in name or name == "settings"}
-    for name in described - {n for n in described if n.startswith("milvus.")}:
-        assert any(p == name or p.startswith(f"{name}.") for p in properties(schema)), name
-    for name in properties(schema):
-        if not name.startswith(("milvus.", "global")):
-            assert any(name == d or name.startswith(f"{d}.") for d in described), name
+def test_no_rule_of_the_schema_is_for_a_value_that_is_not_there() -> None:
+    values = (CHART / "values.yaml").read_text()
+    names = {name for name, _, _ in values_table(values)} | yaml.safe_load(
+        (CHART / "renamed.yaml").read_text()
+    ).keys()
+    known = names | {f"*.{name.rpartition('.')[2]}" for name in names}
+    assert RULES.keys() <= known
+    assert {section for section in CONDITIONS if section} <= {n.rpartition(".")[0] for n in names}
 
 
 def test_a_change_of_settings_restarts_the_service_that_reads_them_and_no_other() -> None:

@@ -148,19 +148,19 @@ def merged(*parts: Values) -> Values:
 CPU: Values = {"embedder": {"gpu": {"enabled": False}}}
 EXTERNAL_REDIS: Values = {
     "redis": {"enabled": False},
-    "externalRedis": {"url": "rediss://app@redis.example:6380/2", "secret": "my-redis"},
+    "externalRedis": {"url": "rediss://app@redis.example:6380/2", "existingSecret": "my-redis"},
 }
 EXTERNAL_MILVUS: Values = {
     "milvus": {"enabled": False},
-    "externalMilvus": {"uri": "https://milvus.example:443", "secret": "my-milvus"},
+    "externalMilvus": {"uri": "https://milvus.example:443", "existingSecret": "my-milvus"},
 }
 S3_IMAGES: Values = {
     "images": {"store": "s3", "uri": "s3://bucket/people"},
-    "s3": {"endpoint": "http://minio.example:9000", "secret": "my-s3"},
+    "s3": {"endpoint": "http://minio.example:9000", "existingSecret": "my-s3"},
 }
 MODELS: dict[str, Values] = {
     "image": {},
-    "claim": {"source": "claim", "claim": "my-models", "names": ["people", "people-2"]},
+    "claim": {"source": "claim", "existingClaim": "my-models", "names": ["people", "people-2"]},
     "oci": {"source": "oci", "reference": "registry.example/models/people:3"},
     "s3": {"source": "s3", "uri": "s3://bucket/models", "names": ["people"]},
 }
@@ -174,31 +174,35 @@ SINGLE: dict[str, Values] = {
     "default": {},
     "cpu": CPU,
     "mig": {"embedder": {"gpu": {"resource": "nvidia.com/mig-1g.10gb", "count": 2}}},
-    "gpu-nodes": {"embedder": {"gpu": {"runtimeClassName": "nvidia", "nodeSelector": {"a": "b"}}}},
+    "gpu-nodes": {"embedder": {"gpu": {"runtimeClassName": "nvidia"}}},
     "no-surge": {"embedder": {"maxSurge": 0}},
     "images-from-a-registry": {
-        "image": {"registry": "registry.example/team", "tag": "1.2.3", "pullSecrets": ["pull"]}
+        "image": {"registry": "registry.example/team", "tag": "1.2.3"},
+        "imagePullSecrets": [{"name": "pull"}],
     },
     "roles": {"serviceAccount": {"annotations": {"example/role": "passerby"}}},
     "scaling": SCALING,
     "scaling-by-metric": merged(SCALING, {"embedder": {"autoscaling": {"metric": "in_hand"}}}),
-    "long-drains": {s: {"drainSeconds": 120} for s in ("embedder", "indexer", "query")},
+    "long-drains": {
+        s: {"terminationGracePeriodSeconds": 130} for s in ("embedder", "indexer", "query")
+    },
     "external-redis": EXTERNAL_REDIS,
     "external-redis-without-password": merged(
-        EXTERNAL_REDIS, {"externalRedis": {"url": "redis://redis.example:6379", "secret": ""}}
+        EXTERNAL_REDIS,
+        {"externalRedis": {"url": "redis://redis.example:6379", "existingSecret": ""}},
     ),
     "external-redis-with-keda": merged(EXTERNAL_REDIS, SCALING),
-    "own-redis-secret": {"redis": {"secret": "my-redis"}},
+    "own-redis-secret": {"redis": {"existingSecret": "my-redis"}},
     "redis-storage": {"redis": {"persistence": {"storageClass": "fast", "size": "1Ti"}}},
     "redis-without-volume": {"redis": {"persistence": {"enabled": False}}},
     "external-milvus": EXTERNAL_MILVUS,
     "milvus-cluster": {"milvus": {"cluster": {"enabled": True}}},
-    "milvus-with-token": {"externalMilvus": {"secret": "my-milvus"}},
+    "milvus-with-token": {"externalMilvus": {"existingSecret": "my-milvus"}},
     "no-images": {"images": {"store": "none"}},
     "s3-images": S3_IMAGES,
-    "s3-of-aws": merged(S3_IMAGES, {"s3": {"endpoint": "", "secret": ""}}),
+    "s3-of-aws": merged(S3_IMAGES, {"s3": {"endpoint": "", "existingSecret": ""}}),
     "images-on-many-nodes": {"images": {"claim": {"accessMode": "ReadWriteMany"}}},
-    "images-in-a-claim": {"images": {"claim": {"existing": "my-images", "storageClass": "x"}}},
+    "images-in-a-claim": {"images": {"claim": {"existingClaim": "my-images", "storageClass": "x"}}},
     **{f"model-by-{source}": {"embedder": {"model": values}} for source, values in MODELS.items()},
     "ingress": {"ingress": {"enabled": True}},
     "ingress-with-tls": {
@@ -217,7 +221,7 @@ SINGLE: dict[str, Values] = {
             "hostnames": ["people.example"],
         }
     },
-    "load-balancer": {"query": {"serviceType": "LoadBalancer"}},
+    "load-balancer": {"query": {"service": {"type": "LoadBalancer"}}},
     "no-policies": {"networkPolicy": {"enabled": False}},
     "closed-policies": {
         "networkPolicy": {

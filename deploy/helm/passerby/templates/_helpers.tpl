@@ -1,9 +1,24 @@
 {{/* Names, labels and addresses: what objects call each other by. What is said of one component takes
 a dict of `root`, the root context, and `component`; the rest takes the root context. */}}
 
-{{/* What every name of the release begins with. */}}
+{{- define "passerby.name" -}}
+{{ .Values.nameOverride | default .Chart.Name }}
+{{- end }}
+
+{{/* What every name of the release begins with: the release's own name, so that releases of version
+0.1.0 keep theirs. 53 characters leave room for the component's. */}}
 {{- define "passerby.fullname" -}}
+{{- if not (hasKey .Values "commonLabels") -}}
+{{ fail "values of this version are missing: upgrade with --reset-then-reuse-values, as --reuse-values leaves new values out" }}
+{{- end -}}
+{{- $name := .Values.nameOverride -}}
+{{- if .Values.fullnameOverride -}}
+{{ .Values.fullnameOverride }}
+{{- else if or (not $name) (contains $name .Release.Name) -}}
 {{ .Release.Name }}
+{{- else -}}
+{{ printf "%s-%s" .Release.Name $name | trunc 53 | trimSuffix "-" }}
+{{- end }}
 {{- end }}
 
 {{- define "passerby.componentName" -}}
@@ -12,21 +27,25 @@ a dict of `root`, the root context, and `component`; the rest takes the root con
 
 {{/* What a selector says and never changes. */}}
 {{- define "passerby.selectorLabels" -}}
-app.kubernetes.io/name: passerby
+app.kubernetes.io/name: {{ include "passerby.name" .root }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
-{{- define "passerby.podLabels" -}}
-{{ include "passerby.selectorLabels" . }}
-app.kubernetes.io/part-of: passerby
+{{/* Ours win over `commonLabels` and `podLabels`: selectors and `passerby doctor` look for them. */}}
+{{- define "passerby.labels" -}}
+{{- $ours := dict
+    "app.kubernetes.io/part-of" "passerby"
+    "app.kubernetes.io/version" .root.Chart.AppVersion
+    "app.kubernetes.io/managed-by" .root.Release.Service
+    "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) -}}
+{{- merge (include "passerby.selectorLabels" . | fromYaml) $ours .root.Values.commonLabels | toYaml }}
 {{- end }}
 
-{{- define "passerby.labels" -}}
-{{ include "passerby.podLabels" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- define "passerby.podLabels" -}}
+{{- $ours := dict "app.kubernetes.io/part-of" "passerby" -}}
+{{- $theirs := (index .root.Values .component).podLabels | default dict -}}
+{{- merge (include "passerby.selectorLabels" . | fromYaml) $ours $theirs .root.Values.commonLabels | toYaml }}
 {{- end }}
 
 {{/* The name and labels of every object that belongs to one component. */}}
@@ -40,6 +59,7 @@ labels:
 {{- $image := .root.Values.image -}}
 {{- with $image.registry }}{{ . }}/{{ end }}passerby/{{ .component }}:{{ $image.tag | default .root.Chart.AppVersion }}
 {{- if eq .component "embedder" }}-{{ ternary "cuda" "cpu" .root.Values.embedder.gpu.enabled }}{{ end }}
+{{- with (index .root.Values .component).image.digest }}@{{ . }}{{ end }}
 {{- end }}
 
 {{/* gRPC asks DNS for every ready pod behind the headless Service and balances over them. */}}
@@ -87,9 +107,9 @@ http://{{ include "passerby.milvusService" . }}:{{ include "passerby.milvusPort"
 {{/* Secret with the key `password`; empty: Redis asks for none. */}}
 {{- define "passerby.redisSecret" -}}
 {{- if .Values.redis.enabled -}}
-{{ .Values.redis.secret | default (printf "%s-redis" (include "passerby.fullname" .)) }}
+{{ .Values.redis.secret | default .Values.redis.existingSecret | default (printf "%s-redis" (include "passerby.fullname" .)) }}
 {{- else -}}
-{{ .Values.externalRedis.secret }}
+{{ .Values.externalRedis.secret | default .Values.externalRedis.existingSecret }}
 {{- end }}
 {{- end }}
 
@@ -108,7 +128,7 @@ file:///var/lib/passerby/images
 {{- end }}
 
 {{- define "passerby.imagesClaim" -}}
-{{ .Values.images.claim.existing | default (printf "%s-images" (include "passerby.fullname" .)) }}
+{{ .Values.images.claim.existing | default .Values.images.claim.existingClaim | default (printf "%s-images" (include "passerby.fullname" .)) }}
 {{- end }}
 
 {{- define "passerby.s3Port" -}}
