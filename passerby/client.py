@@ -14,6 +14,7 @@ from passerby.contract import DEFAULT_GALLERY, MAX_FILENAMES
 from passerby.errors import PasserbyError, Refused, Unavailable
 from passerby.v1 import search_pb2, search_pb2_grpc
 from passerby.values import DeadLetter, Filter, Gallery, Hits, Image, Progress
+from passerby.waiting import Peer, Say, log
 
 if TYPE_CHECKING:
     from passerby.ingest import IngestQueue
@@ -24,6 +25,9 @@ TIMEOUT_S = 10.0
 # Deleting by a filter walks through the gallery.
 DELETE_TIMEOUT_S = 300.0
 STALL_TIMEOUT_S = 300.0
+# Of Redis, during a push: its pod moves to another node within that time.
+OUTAGE_TIMEOUT_S = 300.0
+CONNECT_TIMEOUT_VARIABLE = "PASSERBY_CONNECT_TIMEOUT_S"
 
 _LATER = {
     grpc.StatusCode.UNAVAILABLE,
@@ -58,6 +62,10 @@ class Client:
     query: any gRPC target of the query service; $PASSERBY_QUERY or 127.0.0.1:50052 by default.
     redis_url: the queue; $REDIS_URL or redis://127.0.0.1:6379/0 by default.
     timeout_s: the deadline of each call, retries included.
+    connect_timeout_s: a service that is unavailable is waited for this long before its first
+    answer; $PASSERBY_CONNECT_TIMEOUT_S or 0 by default. The container images set it to 30, as
+    network policies may let a new pod reach nothing in its first seconds.
+    on_wait: gets a line that says what is waited for, once each time; logged by default.
 
     Connections are opened by the first call that needs them. Every method that calls a service
     raises Unavailable or Refused, both a PasserbyError, with a message that says what to do.
@@ -69,10 +77,16 @@ class Client:
         redis_url: str | None = None,
         *,
         timeout_s: float = TIMEOUT_S,
+        connect_timeout_s: float | None = None,
+        on_wait: Say = log.warning,
     ) -> None:
         self.query = query or os.environ.get("PASSERBY_QUERY") or DEFAULT_QUERY
         self.redis_url = redis_url or os.environ.get("REDIS_URL") or DEFAULT_REDIS_URL
         self.timeout_s = timeout_s
+        if connect_timeout_s is None:
+            connect_timeout_s = _connect_timeout_of_environment()
+        self._query_peer = Peer(connect_timeout_s, on_wait)
+        self._redis_peer = Peer(connect_timeout_s, on_wait)
         self._channel = grpc.insecure_channel(self.query, options=CHANNEL_OPTIONS)
         self._search = search_pb2_grpc.SearchStub(self._channel)
 
@@ -98,7 +112,7 @@ class Client:
         # Importing redis takes longer than a search, which does not need it.
         from passerby.ingest import IngestQueue
 
-        return IngestQueue(self.redis_url, self.timeout_s)
+        return IngestQueue(self.redis_url, self.timeout_s, self._redis_peer)
 
     def search(
         self,
@@ -172,6 +186,7 @@ class Client:
         wait: bool = True,
         on_progress: Callable[[Progress], None] = lambda _: None,
         stall_timeout_s: float = STALL_TIMEOUT_S,
+        outage_timeout_s: float = OUTAGE_TIMEOUT_S,
     ) -> Progress:
         """Puts images on the queue, in batches, never more than the queue has room for.
 
@@ -179,12 +194,18 @@ class Client:
         on_progress: called after each batch, and about 20 times a second while waiting.
         stall_timeout_s: raises Unavailable if nothing is taken from the queue for this long; what
         is queued stays there.
+        outage_timeout_s: raises Unavailable if Redis is away for this long.
 
         Pushing an image again replaces it, so a push that was interrupted is simply repeated. An
         image that is rejected is in the result's failures and does not affect the others.
         """
         return self._queue.push(
-            images, gallery, wait=wait, on_progress=on_progress, stall_timeout_s=stall_timeout_s
+            images,
+            gallery,
+            wait=wait,
+            on_progress=on_progress,
+            stall_timeout_s=stall_timeout_s,
+            outage_timeout_s=outage_timeout_s,
         )
 
     def pending(self) -> int:
@@ -204,10 +225,13 @@ class Client:
         return self._queue.clear_dead_letters(gallery)
 
     def _call(self, method: Any, request: Any, timeout_s: float) -> Any:
-        try:
-            return method(request, timeout=timeout_s)
-        except grpc.RpcError as error:
-            raise self._explained(error.code(), error.details() or "") from error
+        def attempt() -> Any:
+            try:
+                return method(request, timeout=timeout_s)
+            except grpc.RpcError as error:
+                raise self._explained(error.code(), error.details() or "") from error
+
+        return self._query_peer.call(attempt)
 
     def _explained(self, code: grpc.StatusCode, details: str) -> PasserbyError:
         if code == grpc.StatusCode.UNAVAILABLE and details.startswith(_NO_CONNECTION):
@@ -218,3 +242,14 @@ class Client:
         if code in _LATER and _TOO_LARGE not in details:
             return Unavailable(f"the query service at {self.query}: {details}")
         return Refused(details or code.name, code.name)
+
+
+def _connect_timeout_of_environment() -> float:
+    text = os.environ.get(CONNECT_TIMEOUT_VARIABLE) or "0"
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= 3600:
+        raise PasserbyError(f"{CONNECT_TIMEOUT_VARIABLE}={text!r}: must be seconds, 0 to 3600")
+    return seconds

@@ -1,9 +1,9 @@
 """The queue as a client sees it: pushing images, with backpressure, and reading dead letters."""
 
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from redis import Redis
@@ -22,8 +22,11 @@ from passerby.contract import (
     DeadLetterEntry,
 )
 from passerby.errors import PasserbyError, Refused, Unavailable
-from passerby.redis_errors import outage
+from passerby.redis_errors import outage, rejected_login
 from passerby.values import DeadLetter, Failure, Image, Progress
+from passerby.waiting import Peer
+
+T = TypeVar("T")
 
 # Bounds the memory that the queue takes in Redis: this many of the largest usual batches.
 MAX_PENDING_ENTRIES = 64
@@ -43,7 +46,8 @@ return removed
 class IngestQueue:
     """Redis with the two streams of the contract; safe to share between threads."""
 
-    def __init__(self, url: str, timeout_s: float) -> None:
+    def __init__(self, url: str, timeout_s: float, peer: Peer) -> None:
+        self._peer = peer
         try:
             self._redis = Redis.from_url(
                 url,
@@ -60,8 +64,7 @@ class IngestQueue:
 
     def pending(self) -> int:
         """Entries of the stream that are not finished."""
-        with self._errors():
-            return int(self._redis.xlen(INGEST_STREAM))
+        return self._ask(lambda: int(self._redis.xlen(INGEST_STREAM)))
 
     def push(
         self,
@@ -71,6 +74,7 @@ class IngestQueue:
         wait: bool,
         on_progress: Callable[[Progress], None],
         stall_timeout_s: float,
+        outage_timeout_s: float,
     ) -> Progress:
         """See Client.push."""
         if not GALLERY_NAME.fullmatch(gallery):
@@ -78,21 +82,18 @@ class IngestQueue:
         push = _Push(self._redis, stall_timeout_s)
 
         def poll() -> None:
-            push.poll()
+            self._ask(push.poll, outage_timeout_s)
             on_progress(push.progress())
 
-        with self._errors():
-            for batch in batches(images, gallery, push.failures.append):
-                data = batch.SerializeToString()
-                while not (push.has_room() and push.add(data, len(batch.images))):
-                    push.check_stalled("the queue is full")
-                    time.sleep(POLL_S)
-                    poll()
+        for batch in batches(images, gallery, push.failures.append):
+            add = partial(push.add_if_room, batch.SerializeToString(), len(batch.images))
+            while not self._ask(add, outage_timeout_s):
+                push.wait("the queue is full")
                 poll()
-            while wait and push.unfinished:
-                push.check_stalled(f"{push.queued:,} images are queued")
-                time.sleep(POLL_S)
-                poll()
+            poll()
+        while wait and push.unfinished:
+            push.wait(f"{push.queued:,} images are queued")
+            poll()
         on_progress(push.progress())
         return push.progress()
 
@@ -105,30 +106,27 @@ class IngestQueue:
         """Puts them on the queue again; returns how many."""
         count = 0
         for letter, retry_fields in self._letters(gallery):
-            with self._errors():
-                if retry_fields:
-                    self._redis.xadd(INGEST_STREAM, retry_fields)
-                    # In this order: after a crash in between it is pushed twice, which is safe.
-                    count += self._remove(letter)
+            if retry_fields:
+                self._ask(partial(self._redis.xadd, INGEST_STREAM, retry_fields))
+                # In this order: after a crash in between it is pushed twice, which is safe.
+                count += self._remove(letter)
         return count
 
     def clear_dead_letters(self, gallery: str | None = None) -> int:
         """Deletes them; returns how many."""
-        with self._errors():
-            return sum(self._remove(letter) for letter, _ in self._letters(gallery))
+        return sum(self._remove(letter) for letter, _ in self._letters(gallery))
 
     def _remove(self, letter: DeadLetter) -> int:
         keys = [DEAD_LETTERS_STREAM, DEAD_LETTER_COUNTS]
-        return int(self._redis.eval(_REMOVE_LETTER, len(keys), *keys, letter.id, letter.gallery))
+        arguments = [*keys, letter.id, letter.gallery]
+        return int(self._ask(lambda: self._redis.eval(_REMOVE_LETTER, len(keys), *arguments)))
 
     def _letters(self, gallery: str | None) -> Iterator[tuple[DeadLetter, dict[Any, Any]]]:
         """Each letter with the entry to push again; only those that exist at the start."""
-        with self._errors():
-            newest = self._redis.xrevrange(DEAD_LETTERS_STREAM, count=1)
+        newest = self._ask(lambda: self._redis.xrevrange(DEAD_LETTERS_STREAM, count=1))
         start, end = b"-", cast(bytes, newest[0][0]) if newest else b"0"
         while True:
-            with self._errors():
-                page = _letters_page(self._redis, start, end)
+            page = self._ask(partial(_letters_page, self._redis, start, end))
             for letter_id, fields in page:
                 stored = DeadLetterEntry.from_fields(fields)
                 if gallery is None or stored.gallery == gallery:
@@ -137,17 +135,29 @@ class IngestQueue:
                 return
             start = b"(" + page[-1][0]
 
-    @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except RedisError as error:
-            problem = outage(error)
-            if problem is None:
-                raise Refused(f"Redis at {self.address}: {error}", "FAILED_PRECONDITION") from error
-            raise Unavailable(
+    def _ask(self, command: Callable[[], T], outage_timeout_s: float = 0) -> T:
+        """Runs commands that may be repeated; an outage is waited out for that long."""
+
+        def attempt() -> T:
+            try:
+                return command()
+            except RedisError as error:
+                raise self._explained(error) from error
+
+        return self._peer.call(attempt, outage_timeout_s)
+
+    def _explained(self, error: RedisError) -> PasserbyError:
+        if rejected := rejected_login(error):
+            return Refused(
+                f"Redis at {self.address} rejects the user or password of REDIS_URL "
+                f"(redis://USER:PASSWORD@HOST:PORT/0): {rejected}",
+                "PERMISSION_DENIED",
+            )
+        if problem := outage(error):
+            return Unavailable(
                 f"Redis at {self.address} {problem}; is the stack up? REDIS_URL names the address"
-            ) from error
+            )
+        return Refused(f"Redis at {self.address}: {error}", "FAILED_PRECONDITION")
 
 
 class _Push:
@@ -156,7 +166,9 @@ class _Push:
     def __init__(self, redis: Redis, stall_timeout_s: float) -> None:
         self._redis = redis
         self._stall_timeout_s = stall_timeout_s
-        self._last_change = time.monotonic()
+        self._waited_s = 0.0
+        """Since the queue changed last. Neither images that are slow to read nor an outage of
+        Redis, both of which show nothing of the queue, count."""
         self._seen: object = None
         self.unfinished: dict[bytes, int] = {}
         """Entry -> its images."""
@@ -167,11 +179,10 @@ class _Push:
         self.queued = self.searchable = 0
         self.failures: list[Failure] = []
 
-    def has_room(self) -> bool:
-        return int(self._redis.xlen(INGEST_STREAM)) < MAX_PENDING_ENTRIES
-
-    def add(self, batch: bytes, images: int) -> bool:
-        """False if Redis has no memory for it now."""
+    def add_if_room(self, batch: bytes, images: int) -> bool:
+        """False if the queue is full, or Redis has no memory for it now."""
+        if int(self._redis.xlen(INGEST_STREAM)) >= MAX_PENDING_ENTRIES:
+            return False
         try:
             entry = cast(bytes, self._redis.xadd(INGEST_STREAM, {"batch": batch}))
         except OutOfMemoryError:
@@ -181,7 +192,7 @@ class _Push:
             self._letters_from = entry.partition(b"-")[0]
         self.unfinished[entry] = self._entries[entry] = images
         self.queued += images
-        self._last_change = time.monotonic()
+        self._waited_s = 0
         return True
 
     def poll(self) -> None:
@@ -203,19 +214,21 @@ class _Push:
         # The whole group, as a queue that others filled shows nothing of ours while it moves.
         seen = (delivered, frozenset(in_hand), pending)
         if seen != self._seen:
-            self._seen, self._last_change = seen, time.monotonic()
+            self._seen, self._waited_s = seen, 0
 
     def progress(self) -> Progress:
         return Progress(self.queued, self.searchable, tuple(self.failures))
 
-    def check_stalled(self, state: str) -> None:
-        """Raises Unavailable if the indexer has made no progress for too long."""
-        if time.monotonic() - self._last_change > self._stall_timeout_s:
+    def wait(self, state: str) -> None:
+        """Waits a moment; raises Unavailable if the indexer has made no progress for too long."""
+        if self._waited_s > self._stall_timeout_s:
             raise Unavailable(
                 f"{state}, and nothing was taken from the queue for {self._stall_timeout_s:.0f} s: "
                 "is the indexer running, without errors in its log? What is queued stays there "
                 "and is indexed later"
             )
+        time.sleep(POLL_S)
+        self._waited_s += POLL_S
 
     def _group(self) -> tuple[tuple[int, int], set[bytes], int]:
         """The last entry that the indexer was given, those of ours that it has not finished, and

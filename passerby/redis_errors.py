@@ -1,19 +1,32 @@
 """Tells an outage of Redis, after which the same command may work, from a command that is wrong."""
 
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
     MasterDownError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
     TryAgainError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 # A failover ends commands that block (UNBLOCKED), a full disk (MISCONF) or too few replicas
 # (NOREPLICAS) forbid writing; scripts say so within their own error, and READONLY as well.
 _OUTAGES = ("UNBLOCKED", "MISCONF", "NOREPLICAS", "READONLY")
+
+
+def rejected_login(error: RedisError) -> str | None:
+    """What Redis says of a user or password that it does not accept; None for any other error.
+
+    A service waits for its Redis all the same, as while a password is changed; whoever starts a
+    command has to correct it.
+    """
+    rejected = isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError)
+    return _first_line(error) if rejected else None
 
 
 def outage(error: RedisError) -> str | None:

@@ -59,7 +59,7 @@ class SelfTest:
 
     def push(self) -> str:
         batch = (Image(name, data=data) for name, data in self.images.items())
-        self.client.push(batch, gallery=GALLERY, wait=False)
+        self.client.push(batch, gallery=GALLERY, wait=False, outage_timeout_s=0)
         return f"{len(self.images)} images are on the queue"
 
     def index(self) -> str:

@@ -29,13 +29,15 @@ RUN uv/bin/uv pip install --python /opt/venv/bin/python --target /opt/passerby -
 FROM ${BASE}
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/passerby /opt/passerby
-# Libraries look for configuration in HOME; none is there.
+# Libraries look for configuration in HOME; none is there. In a pod's first seconds its network
+# policies may let nothing through: the command line waits for its peers.
 ENV PATH=/opt/passerby/bin:/opt/venv/bin:${PATH} \
     PYTHONPATH=/opt/passerby \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
-    INDEXER_HOST=0.0.0.0
+    INDEXER_HOST=0.0.0.0 \
+    PASSERBY_CONNECT_TIMEOUT_S=30
 ARG VERSION=unversioned
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="passerby/indexer" \

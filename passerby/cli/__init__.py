@@ -10,7 +10,7 @@ from passerby.cli.doctor import doctor
 from passerby.cli.push import push
 from passerby.cli.search import search
 from passerby.cli.status import status
-from passerby.cli.terminal import plain
+from passerby.cli.terminal import complain, plain
 from passerby.client import DEFAULT_QUERY, DEFAULT_REDIS_URL, Client
 from passerby.errors import PasserbyError, Unavailable
 
@@ -53,7 +53,7 @@ class Commands(click.Group):
 @click.pass_context
 def main(ctx: click.Context, query: str, redis_url: str) -> None:
     """Find people in millions of pedestrian images by describing them."""
-    ctx.obj = ctx.with_resource(Client(query, redis_url))
+    ctx.obj = ctx.with_resource(Client(query, redis_url, on_wait=complain))
 
 
 for command in (push, search, status, dead_letters, delete, doctor):

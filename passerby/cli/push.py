@@ -8,7 +8,7 @@ import click
 
 from passerby.cli import push_here, push_job
 from passerby.cli.options import Moment, Tag, dict_of, gallery_option
-from passerby.client import Client
+from passerby.client import OUTAGE_TIMEOUT_S, Client
 from passerby.sources import SPLITS, ImageMetadata
 
 
@@ -41,6 +41,15 @@ class Shard(click.ParamType[tuple[int, int]]):
     default=True,
     help="Wait until the images are searchable, or return once they are queued. [default: wait]",
 )
+@click.option(
+    "--outage-timeout",
+    "outage_timeout_s",
+    type=click.FloatRange(min=0),
+    default=OUTAGE_TIMEOUT_S,
+    show_default=True,
+    metavar="SECONDS",
+    help="Give up when Redis is away for this long.",
+)
 @push_job.options
 @click.pass_obj
 def push(
@@ -54,6 +63,7 @@ def push(
     split: str | None,
     shard: tuple[int, int],
     wait: bool,
+    outage_timeout_s: float,
     job: bool,
     **of_job: Any,
 ) -> None:
@@ -73,10 +83,11 @@ def push(
     own share; one that is interrupted pushes its share again.
     """
     metadata = ImageMetadata(camera, captured_at, dict_of(tags))
+    how: dict[str, Any] = {"split": split, "wait": wait, "outage_timeout_s": outage_timeout_s}
     if job:
         if shard != (0, 1):
             raise click.UsageError("--job divides the images among its --workers; omit --shard")
-        push_job.start(sources, gallery, metadata, split=split, wait=wait, **of_job)
+        push_job.start(sources, gallery, metadata, **how, **of_job)
     else:
         push_job.refuse_options(of_job)
-        push_here.run(client, sources, gallery, metadata, split=split, shard=shard, wait=wait)
+        push_here.run(client, sources, gallery, metadata, shard=shard, **how)

@@ -22,6 +22,7 @@ def run(
     split: str | None,
     shard: tuple[int, int],
     wait: bool,
+    outage_timeout_s: float,
 ) -> None:
     """Exits with 0, with 1 if an image failed, or with 130 after Ctrl-C."""
     index, of = shard
@@ -40,7 +41,13 @@ def run(
                 latest = progress
                 show(progress)
 
-            client.push(readable, gallery=gallery, wait=wait, on_progress=on_progress)
+            client.push(
+                readable,
+                gallery=gallery,
+                wait=wait,
+                on_progress=on_progress,
+                outage_timeout_s=outage_timeout_s,
+            )
     except KeyboardInterrupt:
         complain(
             f"Stopped. {latest.queued:,} of {total:,} images are queued and will be indexed; "

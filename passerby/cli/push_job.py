@@ -8,6 +8,7 @@ import click
 
 from passerby.cli.cluster import cluster_options, connect
 from passerby.cli.terminal import say
+from passerby.client import OUTAGE_TIMEOUT_S
 from passerby.cluster.job import PushJob, manifest
 from passerby.counted import counted
 from passerby.errors import PasserbyError
@@ -48,6 +49,7 @@ def start(
     *,
     split: str | None,
     wait: bool,
+    outage_timeout_s: float,
     workers: int,
     claim: str | None,
     image: str | None,
@@ -60,7 +62,7 @@ def start(
         raise click.UsageError("--job: the pods have no standard input; name folders or URLs")
     if not claim and not all("://" in source for source in sources):
         raise click.UsageError("--job: a path needs --claim, the PersistentVolumeClaim it is on")
-    arguments = _arguments(metadata, split, wait=wait)
+    arguments = _arguments(metadata, split, outage_timeout_s, wait=wait)
     job = PushJob(sources, arguments, gallery, workers, claim, image)
     with connect(release, **cluster_of) as cluster:
         indexer = cluster.deployments().get("indexer")
@@ -80,7 +82,9 @@ def start(
     say(f"What failed: kubectl -n {cluster.namespace} logs job/{name} --all-pods")
 
 
-def _arguments(metadata: ImageMetadata, split: str | None, *, wait: bool) -> list[str]:
+def _arguments(
+    metadata: ImageMetadata, split: str | None, outage_timeout_s: float, *, wait: bool
+) -> list[str]:
     """The options of this push, as the pods are given them."""
     arguments = [f"--camera={metadata.camera}"] if metadata.camera else []
     if metadata.captured_at:
@@ -88,4 +92,6 @@ def _arguments(metadata: ImageMetadata, split: str | None, *, wait: bool) -> lis
     arguments += [f"--tag={key}={value}" for key, value in metadata.tags.items()]
     if split:
         arguments.append(f"--split={split}")
+    if outage_timeout_s != OUTAGE_TIMEOUT_S:
+        arguments.append(f"--outage-timeout={outage_timeout_s:g}")
     return arguments if wait else [*arguments, "--no-wait"]

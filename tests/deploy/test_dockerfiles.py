@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local.stack import REPOSITORY
+from passerby.client import CONNECT_TIMEOUT_VARIABLE
 from services.embedder.settings import EmbedderSettings
 from services.indexer.settings import IndexerSettings
 from services.query.settings import QuerySettings
@@ -125,6 +126,12 @@ def test_the_image_writes_nowhere_but_in_tmp_and_listens_to_other_pods(service: 
     assert environment["PYTHONDONTWRITEBYTECODE"] == "1"
     assert environment["HOME"] == "/tmp"
     assert environment[f"{service.upper()}_HOST"] == "0.0.0.0"
+
+
+@pytest.mark.parametrize("service", ["indexer", "query"])
+def test_the_command_line_in_a_pod_waits_for_its_peers_at_first(service: str) -> None:
+    """These images' pods run `passerby push`, `helm test` and what is typed into them."""
+    assert pairs(service, "ENV")[CONNECT_TIMEOUT_VARIABLE] == "30"
 
 
 @every_service

@@ -141,7 +141,7 @@ def test_a_wrong_argument_is_named_with_exit_code_2(
         (("search", "a man"), "PASSERBY_QUERY"),
         (("status",), "PASSERBY_QUERY"),
         (("delete", "1.jpg"), "PASSERBY_QUERY"),
-        (("push", __file__), "REDIS_URL"),
+        (("push", __file__, "--outage-timeout", "0"), "REDIS_URL"),
         (("dead-letters",), "REDIS_URL"),
     ],
 )
@@ -154,6 +154,15 @@ def test_a_service_that_is_down_is_one_line_with_the_variable_to_set(
     (line,) = done.stderr.splitlines()
     assert "cannot be reached" in line
     assert variable in line
+
+
+def test_what_a_push_waits_for_is_said_on_standard_error() -> None:
+    redis = f"redis://127.0.0.1:{free_port()}/0"
+    done = passerby(redis, "push", __file__, "--outage-timeout", "0.1")
+    assert done.exit_code == 75
+    waiting, error = done.stderr.splitlines()
+    assert waiting.startswith(f"Waiting up to 0.1 s: Redis at {redis} cannot be reached")
+    assert error.startswith("Error: ")
 
 
 @pytest.mark.parametrize(

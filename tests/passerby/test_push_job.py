@@ -129,8 +129,9 @@ def test_the_pods_commands_push_everything_between_them(
         (tmp_path / "claim" / "people").mkdir(parents=True, exist_ok=True)
         (tmp_path / "claim" / "people" / name).write_bytes(b"x")
     tag = "x=$(REDIS_PASSWORD) $$5"
-    job = dry_run(kubeconfig, *FROM_CLAIM, "--no-wait", "--tag", tag)
+    job = dry_run(kubeconfig, *FROM_CLAIM, "--no-wait", "--tag", tag, "--outage-timeout", "600")
     command = job["spec"]["template"]["spec"]["containers"][0]["command"]
+    assert "--outage-timeout=600" in command
     command[0] = str(Path(sys.executable).with_name(command[0]))
     for index in range(job["spec"]["completions"]):
         variables = {"JOB_COMPLETION_INDEX": str(index), "REDIS_PASSWORD": "secret"}
