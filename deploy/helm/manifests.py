@@ -8,6 +8,7 @@ import yaml
 
 PROFILES = sorted((Path(__file__).parent / "profiles").glob("*.yaml"))
 RELEASE = "passerby"
+SCALERS = ("HorizontalPodAutoscaler", "ScaledObject")
 HEADER = """\
 # The chart rendered for `kubectl -n {namespace} apply`, and for no other namespace. It takes
 # Redis's password from a Secret; create that first:
@@ -31,12 +32,15 @@ def manifests(
 
     A generated password would differ in every rendering, so Redis's comes from a Secret that is
     created by hand: `passerby-redis-password`.
+
+    Where an autoscaler sets the number of pods, the Deployment names none: each `kubectl apply`
+    would set it back.
     """
     redis = {**values.get("redis", {}), "existingSecret": f"{RELEASE}-redis-password"}
     # Loaded anew each time: rendering without a dependency takes it out of the chart in memory.
     with helm.Chart.load(folder) as chart:
         rendered = chart.render({**values, "redis": redis}, name=RELEASE, namespace=namespace)
-    return [
+    items = [
         item
         for path, text in sorted(rendered.items())
         if not path.endswith("NOTES.txt")
@@ -44,3 +48,8 @@ def manifests(
         # The Milvus chart writes `annotations:` with nothing below it, which is null.
         if item and "helm.sh/hook" not in (item["metadata"].get("annotations") or {})
     ]
+    scaled = [item["spec"]["scaleTargetRef"]["name"] for item in items if item["kind"] in SCALERS]
+    for item in items:
+        if item["kind"] == "Deployment" and item["metadata"]["name"] in scaled:
+            del item["spec"]["replicas"]
+    return items

@@ -52,6 +52,19 @@ def refused(reason: str) -> dict[str, str]:
     return {f'passerby_embedder_refused_total{{{EMBEDDER},reason="{reason}"}}': "0+60x60"}
 
 
+def pods(wanted: str, *, ready: str) -> dict[str, str]:
+    """As kube-state-metrics counts those of query, and of somebody else's Deployment."""
+    ours, other = (
+        f'{{namespace="{NAMESPACE}",deployment="{name}"}}' for name in ("passerby-query", "x")
+    )
+    return {
+        f"kube_deployment_spec_replicas{ours}": wanted,
+        f"kube_deployment_status_replicas_available{ours}": ready,
+        f"kube_deployment_spec_replicas{other}": "1x60",
+        f"kube_deployment_status_replicas_available{other}": "0x60",
+    }
+
+
 @dataclass(frozen=True)
 class Case:
     """What is measured, a sample each minute, on top of what always is; who fires at a minute."""
@@ -69,6 +82,9 @@ CASES = [
     Case("a pod cannot be scraped", 10, {"PasserbyDown"}, {f"up{{{INDEXER}}}": "0x60"}),
     Case("no query is ready", 10, {"PasserbyNotReady"}, {f"passerby_ready{{{QUERY}}}": "0x60"}),
     Case("no query is there", 10, {"PasserbyNotReady"}, gone=(f"passerby_ready{{{QUERY}}}",)),
+    Case("pods wait", 24, {"PasserbyPodsMissing"}, pods("4x60", ready="4x5 2x55")),
+    Case("pods wait, not yet", 16, set(), pods("4x60", ready="4x5 2x55")),
+    Case("pods start", 59, set(), pods("4x60", ready="2x10 4x50")),
     # Entries reach a queue that was idle for half an hour.
     Case("6 minutes", 37, set(), {QUEUE: "0x30 5x30"}),
     Case("14 minutes", 45, set(), {QUEUE: "0x30 5x30"}),

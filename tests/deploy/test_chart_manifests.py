@@ -87,6 +87,16 @@ def test_manifests_are_for_kubectl_alone(profile: Path) -> None:
     assert set(passwords) == {"passerby-redis-password"}
 
 
+def test_kubectl_leaves_the_number_of_pods_to_an_autoscaler() -> None:
+    def counted(profile: Path) -> set[str]:
+        items = of_kind(manifests(chart_folder(), values_of(profile)), "Deployment")
+        return {item["metadata"]["name"] for item in items if "replicas" in item["spec"]}
+
+    ours = {"passerby-embedder", "passerby-indexer", "passerby-query"}
+    with_one, of_scaling = (counted(p) & ours for p in PROFILES if p.stem in ("one-gpu", "cluster"))
+    assert (of_scaling, with_one) == (ours, set())
+
+
 @pytest.mark.parametrize("namespace", [NAMESPACE, "default"])
 def test_manifests_are_for_one_namespace(
     namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

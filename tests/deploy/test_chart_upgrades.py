@@ -12,6 +12,7 @@ import helm_python as helm
 import pytest
 
 from deploy.helm.manifests import PROFILES, values_of
+from passerby.ingest import MAX_PENDING_ENTRIES
 from tests.support.chart import (
     NAMESPACE,
     SINGLE,
@@ -90,28 +91,36 @@ def test_an_indexer_with_0_replicas_lets_a_backup_be_restored_first() -> None:
         assert not of_kind(items, "ScaledObject")
 
 
-class Cluster(BaseHTTPRequestHandler):
-    """The Kubernetes API as far as Helm's `lookup` of one Secret goes."""
+def _kinds(group: str, name: str, kind: str) -> Object:
+    resource = {"name": name, "kind": kind, "namespaced": True, "verbs": ["get"]}
+    return {"kind": "APIResourceList", "groupVersion": group, "resources": [resource]}
 
-    secret: ClassVar[Object] = {}
+
+APPS = {"groupVersion": "apps/v1", "version": "v1"}
+DISCOVERY: dict[str, Object] = {
+    "/api": {"kind": "APIVersions", "versions": ["v1"]},
+    "/apis": {
+        "kind": "APIGroupList",
+        "apiVersion": "v1",
+        "groups": [{"name": "apps", "versions": [APPS], "preferredVersion": APPS}],
+    },
+    "/api/v1": _kinds("v1", "secrets", "Secret"),
+    "/apis/apps/v1": _kinds("apps/v1", "deployments", "Deployment"),
+    "/version": {"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
+}
+
+
+class Cluster(BaseHTTPRequestHandler):
+    """The Kubernetes API as far as Helm's `lookup` of Secrets and Deployments goes."""
+
+    # Path within the namespace -> what is there.
+    objects: ClassVar[dict[str, Object]] = {}
 
     def do_GET(self) -> None:
-        api = {"kind": "APIVersions", "versions": ["v1"]}
-        kinds = {
-            "kind": "APIResourceList",
-            "groupVersion": "v1",
-            "resources": [
-                {"name": "secrets", "kind": "Secret", "namespaced": True, "verbs": ["get"]}
-            ],
-        }
-        answers: dict[str, Object] = {
-            "/api": api,
-            "/apis": {"kind": "APIGroupList", "apiVersion": "v1", "groups": []},
-            "/api/v1": kinds,
-            "/version": {"major": "1", "minor": "37", "gitVersion": "v1.37.0"},
-            f"/api/v1/namespaces/{NAMESPACE}/secrets/passerby-redis": self.secret,
-        }
-        answer = answers.get(self.path.split("?")[0])
+        path = self.path.split("?")[0]
+        answer = DISCOVERY.get(path) or self.objects.get(
+            re.sub(f".*/namespaces/{NAMESPACE}/", "", path)
+        )
         body = json.dumps(answer or {"kind": "Status", "code": 404, "reason": "NotFound"}).encode()
         self.send_response(200 if answer else 404)
         self.send_header("Content-Type", "application/json")
@@ -133,23 +142,69 @@ def cluster() -> Iterator[str]:
         thread.join()
 
 
+def rendered_at(cluster: str, values: Values) -> list[Object]:
+    with (
+        helm.Chart.load(chart_folder()) as chart,
+        helm.Config(kube_apiserver=cluster, namespace=NAMESPACE) as config,
+    ):
+        rendered = config.render(chart, values, name="passerby", namespace=NAMESPACE)
+    return objects_in(rendered)
+
+
 def test_an_upgrade_keeps_the_password_that_an_install_made(
     cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def password() -> str:
-        with (
-            helm.Chart.load(chart_folder()) as chart,
-            helm.Config(kube_apiserver=cluster, namespace=NAMESPACE) as config,
-        ):
-            rendered = config.render(chart, {}, name="passerby", namespace=NAMESPACE)
-        secret = named(objects_in(rendered), "Secret", "passerby-redis")
+        secret = named(rendered_at(cluster, {}), "Secret", "passerby-redis")
         return base64.b64decode(secret["data"]["password"]).decode()
 
-    monkeypatch.setattr(Cluster, "secret", {})
+    monkeypatch.setattr(Cluster, "objects", {})
     made, other = password(), password()
     assert made != other
     assert re.fullmatch(r"[A-Za-z0-9]{32}", made)
     kept = {"password": base64.b64encode(made.encode()).decode()}
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "passerby-redis"}}
-    monkeypatch.setattr(Cluster, "secret", {**secret, "data": kept})
+    monkeypatch.setattr(Cluster, "objects", {"secrets/passerby-redis": {**secret, "data": kept}})
     assert password() == made
+
+
+def replicas(items: list[Object]) -> dict[str, int]:
+    found = of_kind(items, "Deployment")
+    ours = [d for d in found if "milvus" not in d["metadata"]["name"]]
+    return {d["metadata"]["name"].removeprefix("passerby-"): d["spec"]["replicas"] for d in ours}
+
+
+def test_autoscaling_starts_from_what_runs(cluster: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left out, Kubernetes would make the number 1, and nine of ten pods would go at once."""
+
+    def live(**counts: int) -> dict[str, Object]:
+        return {
+            f"deployments/passerby-{name}": {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": f"passerby-{name}", "namespace": NAMESPACE},
+                "spec": {"replicas": count},
+            }
+            for name, count in counts.items()
+        }
+
+    scaling = merged(SINGLE["scaling"], {"indexer": {"autoscaling": {"minReplicas": 3}}})
+    monkeypatch.setattr(Cluster, "objects", live(embedder=4, indexer=1, query=10))
+    assert replicas(rendered_at(cluster, scaling)) == {"embedder": 4, "indexer": 1, "query": 10}
+    # A HorizontalPodAutoscaler leaves a Deployment without pods alone, KEDA does not.
+    monkeypatch.setattr(Cluster, "objects", live(embedder=0, indexer=0, query=0))
+    assert replicas(rendered_at(cluster, scaling)) == {"embedder": 1, "indexer": 0, "query": 2}
+    # Without autoscaling the values alone decide.
+    assert replicas(rendered_at(cluster, {})) == {"embedder": 1, "indexer": 1, "query": 2}
+    # At an install nothing runs, and `helm template` asks nobody.
+    monkeypatch.setattr(Cluster, "objects", {})
+    smallest = {"embedder": 1, "indexer": 3, "query": 2}
+    assert replicas(rendered_at(cluster, scaling)) == smallest
+    assert replicas(objects(scaling)) == smallest
+
+
+def test_one_client_that_pushes_makes_work_for_as_many_indexers_as_there_may_be() -> None:
+    (scaler,) = of_kind(objects(SINGLE["scaling"]), "ScaledObject")
+    (trigger,) = scaler["spec"]["triggers"]
+    asked = MAX_PENDING_ENTRIES / int(trigger["metadata"]["streamLength"])
+    assert asked >= scaler["spec"]["maxReplicaCount"]
