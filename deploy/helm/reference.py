@@ -4,7 +4,9 @@ Values are described by the comments in values.yaml, settings by the services' o
 nothing is described twice; a test fails when the files differ from what this writes.
 """
 
+import base64
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from services.query.settings import QuerySettings
 from services.runtime.settings import ServiceSettings, variable_of
 
 CHART = Path(__file__).parent / "passerby"
+ICON = Path(__file__).parents[2] / "services" / "query" / "web" / "icon.svg"
 MARKER = "<!-- Below: written by `make chart`, from values.yaml and the services' settings. -->"
 SETTINGS_INTRODUCTION = (
     "Environment variables of the services, each set at the place that is named; the defaults are "
@@ -130,6 +133,12 @@ def readme_text(current: str, values: str) -> str:
     return "\n".join(text) + "\n"
 
 
+def chart_text(current: str, icon: bytes) -> str:
+    """Chart.yaml with the icon within it: a chart is used where no address of ours is known."""
+    address = f"data:image/svg+xml;base64,{base64.b64encode(icon).decode()}"
+    return re.sub("^icon: .*$", f"icon: {address}", current, flags=re.MULTILINE)
+
+
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
@@ -137,7 +146,9 @@ def _cell(text: str) -> str:
 def generated(chart: Path = CHART) -> dict[Path, str]:
     """File -> what it must hold."""
     readme, values = chart / "README.md", (chart / "values.yaml").read_text()
+    description = chart / "Chart.yaml"
     return {
+        description: chart_text(description.read_text(), ICON.read_bytes()),
         readme: readme_text(readme.read_text(), values),
         chart / "values.schema.json": schema_text(values, (chart / "renamed.yaml").read_text()),
     }
