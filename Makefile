@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint bench proto clean images test-images chart chart-deps manifests
+.PHONY: help demo up down test lint bench proto clean images test-images test-cluster chart chart-deps manifests
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,15 +52,26 @@ build = $(BUILDER) build $(BUILD_FLAGS) $(if $(BASE),--build-arg BASE=$(BASE)) $
 	--file deploy/docker/$(1).Dockerfile \
 	--tag $(if $(REGISTRY),$(REGISTRY)/)passerby/$(1):$(TAG)$(2) .
 
-images: ## Build the services' images (TAG, REGISTRY, BASE) with docker, podman or buildah
+IMAGES ?= indexer query embedder-cuda embedder-cpu
+images: $(IMAGES:%=image-%) ## Build the services' images (IMAGES, TAG, REGISTRY, BASE) with docker, podman or buildah
+
+.PHONY: builder image-indexer image-query image-embedder-cuda image-embedder-cpu
+builder:
 	@test -n "$(BUILDER)" || { echo "building images needs docker, podman or buildah: none of them works here"; exit 1; }
+image-indexer: builder
 	$(call build,indexer)
+image-query: builder
 	$(call build,query)
+image-embedder-cuda: builder
 	$(call build,embedder,-cuda)
+image-embedder-cpu: builder
 	$(call build,embedder,-cpu,--build-arg TORCH_BACKEND=$(TORCH_CPU))
 
 test-images: $(VENV)/dev ## Build the images and run them as Kubernetes would, with docker or podman
 	@python -m pytest -m images tests/deploy/test_container_images.py
+
+test-cluster: $(VENV)/dev ## Run the scenarios of tests/cluster on a real Kubernetes (KUBECONFIG, or root here)
+	@python -m tests.cluster test $(SCENARIOS)
 
 chart: $(VENV)/dev ## Generate the chart's tables and schema, lint it and render every profile
 	@python -m deploy.helm generate && python -m deploy.helm check

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import ssl
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,11 +22,13 @@ import pytest
 
 from deploy.local.stack import REPOSITORY
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
+from tests.support import base_image
+from tests.support.base_image import NAME as STAND_IN
+from tests.support.base_image import VARIABLES
 from tests.support.processes import SERVING, free_port, wait_for_health
 
 pytestmark = [pytest.mark.images, pytest.mark.timeout(3600)]
 
-STAND_IN = "localhost/passerby/base:bookworm"
 SERVICES = {
     "indexer": "localhost/passerby/indexer:tested",
     "query": "localhost/passerby/query:tested",
@@ -116,20 +117,9 @@ def tool() -> Tool:
 
 
 def make_stand_in(tool: Tool, folder: Path) -> None:
-    """Debian with its Python and this machine's certificates, in place of Python's own image."""
-    packages = "--include=ca-certificates,python3,python3-venv"
-    subprocess.run(["debootstrap", "--variant=minbase", packages, "bookworm", folder], check=True)
-    for rubbish in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/man",
-                    "usr/share/info", "usr/share/locale"):  # fmt: skip
-        shutil.rmtree(folder / rubbish)
-        (folder / rubbish).mkdir()
-    bundle = "etc/ssl/certs/ca-certificates.crt"
-    trusted = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
-    if trusted:
-        shutil.copyfile(trusted, folder / bundle)
-    (folder / "usr/bin/python").symlink_to("python3")
+    base_image.make_root(folder)
     with subprocess.Popen(["tar", "-C", folder, "-c", "."], stdout=subprocess.PIPE) as tar:
-        variables = [f"--change=ENV {name}=/{bundle}" for name in ("SSL_CERT_FILE", "PIP_CERT")]
+        variables = [f"--change=ENV {name}={value}" for name, value in VARIABLES.items()]
         subprocess.run(
             [tool.name, "import", *variables, "-", STAND_IN], stdin=tar.stdout, check=True
         )

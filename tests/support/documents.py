@@ -69,9 +69,13 @@ def anchors(document: Path) -> set[str]:
 
 def blocks(document: Path, language: str) -> list[str]:
     """The text of each block of code in that language, without its indentation."""
+    return blocks_in(document.read_text(), language)
+
+
+def blocks_in(markdown: str, language: str) -> list[str]:
     return [
         re.sub(f"^{indent}", "", text, flags=re.MULTILINE)
-        for indent, marked, text in _BLOCK.findall(document.read_text())
+        for indent, marked, text in _BLOCK.findall(markdown)
         if marked == language
     ]
 
