@@ -24,6 +24,8 @@ DEFAULT_REDIS_URL = "redis://127.0.0.1:6379/0"
 TIMEOUT_S = 10.0
 # Deleting by a filter walks through the gallery.
 DELETE_TIMEOUT_S = 300.0
+# A million kept images are deleted one by one.
+DELETE_GALLERY_TIMEOUT_S = 3600.0
 STALL_TIMEOUT_S = 300.0
 # Of Redis, during a push: its pod moves to another node within that time.
 OUTAGE_TIMEOUT_S = 300.0
@@ -166,6 +168,16 @@ class Client:
                 )
             deleted += self._call(self._search.Delete, request, DELETE_TIMEOUT_S).deleted
         return deleted
+
+    def delete_gallery(self, name: str) -> int:
+        """Deletes a gallery with all that belongs to it; returns how many images it had.
+
+        What was pushed before, and still waits in the queue, is deleted too. Interrupted, it is
+        simply repeated. Refused with code NOT_FOUND if there is nothing of the gallery.
+        """
+        request = search_pb2.DeleteGalleryRequest(gallery=name)
+        response = self._call(self._search.DeleteGallery, request, DELETE_GALLERY_TIMEOUT_S)
+        return int(response.deleted)
 
     def gallery(self, name: str = DEFAULT_GALLERY) -> Gallery:
         """One gallery's size, model and state; Refused with code NOT_FOUND if it does not exist."""

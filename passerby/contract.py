@@ -13,6 +13,19 @@ DEAD_LETTERS_STREAM = "passerby:dead-letters"
 # Hash: gallery -> images and entries of it that are among the dead letters.
 DEAD_LETTER_COUNTS = "passerby:dead-letter-counts"
 
+# Hash: gallery -> how far its last deletion goes (services/gallery/gallery_deletions.py).
+GALLERY_DELETIONS = "passerby:gallery-deletions"
+
+# A letter is counted as long as it is kept: both change in one step. Keys: DEAD_LETTERS_STREAM and
+# DEAD_LETTER_COUNTS; arguments: the letter's id and its gallery.
+REMOVE_DEAD_LETTER = """
+local removed = redis.call('XDEL', KEYS[1], ARGV[1])
+if removed == 1 and redis.call('HINCRBY', KEYS[2], ARGV[2], -1) <= 0 then
+    redis.call('HDEL', KEYS[2], ARGV[2])
+end
+return removed
+"""
+
 DEFAULT_GALLERY = "default"
 GALLERY_NAME = re.compile(r"[a-z0-9-]{1,63}")
 GALLERY_RULE = "a gallery name has 1 to 63 characters: a-z, 0-9 and -"

@@ -19,6 +19,7 @@ from passerby.contract import (
     GALLERY_NAME,
     GALLERY_RULE,
     INGEST_STREAM,
+    REMOVE_DEAD_LETTER,
     DeadLetterEntry,
 )
 from passerby.errors import PasserbyError, Refused, Unavailable
@@ -32,15 +33,6 @@ T = TypeVar("T")
 MAX_PENDING_ENTRIES = 64
 POLL_S = 0.05
 PAGE = 100
-
-# A letter is counted as long as it is kept: both change in one step.
-_REMOVE_LETTER = """
-local removed = redis.call('XDEL', KEYS[1], ARGV[1])
-if removed == 1 and redis.call('HINCRBY', KEYS[2], ARGV[2], -1) <= 0 then
-    redis.call('HDEL', KEYS[2], ARGV[2])
-end
-return removed
-"""
 
 
 class IngestQueue:
@@ -119,7 +111,7 @@ class IngestQueue:
     def _remove(self, letter: DeadLetter) -> int:
         keys = [DEAD_LETTERS_STREAM, DEAD_LETTER_COUNTS]
         arguments = [*keys, letter.id, letter.gallery]
-        return int(self._ask(lambda: self._redis.eval(_REMOVE_LETTER, len(keys), *arguments)))
+        return int(self._ask(lambda: self._redis.eval(REMOVE_DEAD_LETTER, len(keys), *arguments)))
 
     def _letters(self, gallery: str | None) -> Iterator[tuple[DeadLetter, dict[Any, Any]]]:
         """Each letter with the entry to push again; only those that exist at the start."""

@@ -112,6 +112,20 @@ class DeleteResponse(_message.Message):
     deleted: int
     def __init__(self, deleted: _Optional[int] = ...) -> None: ...
 
+class DeleteGalleryRequest(_message.Message):
+    __slots__ = ("gallery",)
+    GALLERY_FIELD_NUMBER: _ClassVar[int]
+    gallery: str
+    def __init__(self, gallery: _Optional[str] = ...) -> None: ...
+
+class DeleteGalleryResponse(_message.Message):
+    __slots__ = ("deleted", "dead_letters")
+    DELETED_FIELD_NUMBER: _ClassVar[int]
+    DEAD_LETTERS_FIELD_NUMBER: _ClassVar[int]
+    deleted: int
+    dead_letters: int
+    def __init__(self, deleted: _Optional[int] = ..., dead_letters: _Optional[int] = ...) -> None: ...
+
 class GetGalleryRequest(_message.Message):
     __slots__ = ("gallery",)
     GALLERY_FIELD_NUMBER: _ClassVar[int]

@@ -44,6 +44,11 @@ class SearchStub:
                 request_serializer=passerby_dot_v1_dot_search__pb2.DeleteRequest.SerializeToString,
                 response_deserializer=passerby_dot_v1_dot_search__pb2.DeleteResponse.FromString,
                 _registered_method=True)
+        self.DeleteGallery = channel.unary_unary(
+                '/passerby.v1.Search/DeleteGallery',
+                request_serializer=passerby_dot_v1_dot_search__pb2.DeleteGalleryRequest.SerializeToString,
+                response_deserializer=passerby_dot_v1_dot_search__pb2.DeleteGalleryResponse.FromString,
+                _registered_method=True)
         self.GetGallery = channel.unary_unary(
                 '/passerby.v1.Search/GetGallery',
                 request_serializer=passerby_dot_v1_dot_search__pb2.GetGalleryRequest.SerializeToString,
@@ -76,6 +81,17 @@ class SearchServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def DeleteGallery(self, request, context):
+        """Deletes a gallery: the vectors of all model versions with their collections,
+        names, kept images and dead letters. What was pushed to it before is deleted
+        too, also where it still waits in the queue; what is pushed from now on is
+        indexed once the deletion has ended, and makes the gallery anew. A deletion that
+        was cut off is completed by another call. NOT_FOUND: there is nothing of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetGallery(self, request, context):
         """The state of one gallery. NOT_FOUND: no image was ever pushed to it.
         """
@@ -102,6 +118,11 @@ def add_SearchServicer_to_server(servicer, server):
                     servicer.Delete,
                     request_deserializer=passerby_dot_v1_dot_search__pb2.DeleteRequest.FromString,
                     response_serializer=passerby_dot_v1_dot_search__pb2.DeleteResponse.SerializeToString,
+            ),
+            'DeleteGallery': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteGallery,
+                    request_deserializer=passerby_dot_v1_dot_search__pb2.DeleteGalleryRequest.FromString,
+                    response_serializer=passerby_dot_v1_dot_search__pb2.DeleteGalleryResponse.SerializeToString,
             ),
             'GetGallery': grpc.unary_unary_rpc_method_handler(
                     servicer.GetGallery,
@@ -168,6 +189,33 @@ class Search:
             '/passerby.v1.Search/Delete',
             passerby_dot_v1_dot_search__pb2.DeleteRequest.SerializeToString,
             passerby_dot_v1_dot_search__pb2.DeleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteGallery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/passerby.v1.Search/DeleteGallery',
+            passerby_dot_v1_dot_search__pb2.DeleteGalleryRequest.SerializeToString,
+            passerby_dot_v1_dot_search__pb2.DeleteGalleryResponse.FromString,
             options,
             channel_credentials,
             insecure,

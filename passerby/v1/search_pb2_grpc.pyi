@@ -5,8 +5,8 @@ The query service: find the images that a caption, an image or a gallery
 image describes.
 
 The same over HTTP with JSON bodies: POST /v1/search, POST /v1/delete,
-GET /v1/galleries, GET /v1/galleries/{gallery}; GET /v1/openapi.json describes
-it, and is made from the comments of this file.
+GET /v1/galleries, GET and DELETE /v1/galleries/{gallery}; GET /v1/openapi.json
+describes it, and is made from the comments of this file.
 """
 
 from collections import abc as _abc
@@ -45,6 +45,13 @@ class SearchStub:
     """
     Delete: _grpc.UnaryUnaryMultiCallable[_search_pb2.DeleteRequest, _search_pb2.DeleteResponse]
     """Deletes images from the gallery: vectors first, then names."""
+    DeleteGallery: _grpc.UnaryUnaryMultiCallable[_search_pb2.DeleteGalleryRequest, _search_pb2.DeleteGalleryResponse]
+    """Deletes a gallery: the vectors of all model versions with their collections,
+    names, kept images and dead letters. What was pushed to it before is deleted
+    too, also where it still waits in the queue; what is pushed from now on is
+    indexed once the deletion has ended, and makes the gallery anew. A deletion that
+    was cut off is completed by another call. NOT_FOUND: there is nothing of it.
+    """
     GetGallery: _grpc.UnaryUnaryMultiCallable[_search_pb2.GetGalleryRequest, _search_pb2.Gallery]
     """The state of one gallery. NOT_FOUND: no image was ever pushed to it."""
     ListGalleries: _grpc.UnaryUnaryMultiCallable[_search_pb2.ListGalleriesRequest, _search_pb2.ListGalleriesResponse]
@@ -61,6 +68,13 @@ class SearchAsyncStub(SearchStub):
     """
     Delete: _aio.UnaryUnaryMultiCallable[_search_pb2.DeleteRequest, _search_pb2.DeleteResponse]  # type: ignore[assignment]
     """Deletes images from the gallery: vectors first, then names."""
+    DeleteGallery: _aio.UnaryUnaryMultiCallable[_search_pb2.DeleteGalleryRequest, _search_pb2.DeleteGalleryResponse]  # type: ignore[assignment]
+    """Deletes a gallery: the vectors of all model versions with their collections,
+    names, kept images and dead letters. What was pushed to it before is deleted
+    too, also where it still waits in the queue; what is pushed from now on is
+    indexed once the deletion has ended, and makes the gallery anew. A deletion that
+    was cut off is completed by another call. NOT_FOUND: there is nothing of it.
+    """
     GetGallery: _aio.UnaryUnaryMultiCallable[_search_pb2.GetGalleryRequest, _search_pb2.Gallery]  # type: ignore[assignment]
     """The state of one gallery. NOT_FOUND: no image was ever pushed to it."""
     ListGalleries: _aio.UnaryUnaryMultiCallable[_search_pb2.ListGalleriesRequest, _search_pb2.ListGalleriesResponse]  # type: ignore[assignment]
@@ -86,6 +100,19 @@ class SearchServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.DeleteResponse, _abc.Awaitable[_search_pb2.DeleteResponse]]:
         """Deletes images from the gallery: vectors first, then names."""
+
+    @_abc_1.abstractmethod
+    def DeleteGallery(
+        self,
+        request: _search_pb2.DeleteGalleryRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.DeleteGalleryResponse, _abc.Awaitable[_search_pb2.DeleteGalleryResponse]]:
+        """Deletes a gallery: the vectors of all model versions with their collections,
+        names, kept images and dead letters. What was pushed to it before is deleted
+        too, also where it still waits in the queue; what is pushed from now on is
+        indexed once the deletion has ended, and makes the gallery anew. A deletion that
+        was cut off is completed by another call. NOT_FOUND: there is nothing of it.
+        """
 
     @_abc_1.abstractmethod
     def GetGallery(

@@ -1,7 +1,9 @@
 """The images that are kept for the page, on any file system that fsspec knows; off by default."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import fsspec
@@ -52,6 +54,27 @@ class Images:
                     continue
 
         await self._in_thread(remove)
+
+    async def remove_gallery(self, gallery: str) -> AsyncIterator[None]:
+        """Removes all images of a gallery, part by part, and yields after each."""
+        folder = f"{self._root}/{gallery}"
+
+        def parts() -> list[str]:
+            self._files.invalidate_cache()
+            try:
+                return [str(part) for part in self._files.ls(folder, detail=False)]
+            except FileNotFoundError:
+                return []
+
+        def remove(path: str) -> None:
+            with contextlib.suppress(FileNotFoundError):
+                self._files.rm(path, recursive=True)
+
+        # A folder, or a prefix of keys, of which there are 128.
+        for part in await self._in_thread(parts):
+            await self._in_thread(partial(remove, part))
+            yield
+        await self._in_thread(partial(remove, folder))
 
     def _path(self, gallery: str, id_: int) -> str:
         name = f"{id_:016x}"

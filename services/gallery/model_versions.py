@@ -12,7 +12,7 @@ from pymilvus import DataType, MilvusException
 from services.gallery.collection_names import CollectionName, alias_name, gallery_of_alias
 from services.gallery.filters import ids_in
 from services.gallery.milvus_connection import NOT_FOUND, Milvus
-from services.runtime.errors import ServiceError
+from services.runtime.errors import NotFound, ServiceError
 
 log = structlog.get_logger()
 
@@ -100,6 +100,17 @@ class ModelVersions:
             names = await self._milvus.client.list_collections(timeout=self._milvus.timeout_s)
         parsed = [CollectionName.parse(name) for name in names]
         return [str(name) for name in parsed if name and name.gallery == gallery]
+
+    async def drop(self, gallery: str) -> None:
+        """Drops the alias and the collections of all versions; those that are gone are passed
+        over."""
+        client, timeout_s = self._milvus.client, self._milvus.timeout_s
+        with contextlib.suppress(NotFound), self._milvus.errors(f"drop the alias of {gallery}"):
+            await client.drop_alias(alias_name(gallery), timeout=timeout_s)
+        for collection in await self.collections(gallery):
+            with contextlib.suppress(NotFound), self._milvus.errors(f"drop {collection}"):
+                await client.drop_collection(collection, timeout=timeout_s)
+            self._prepared.discard(collection)
 
     async def galleries(self) -> list[str]:
         """The names of all galleries, sorted."""

@@ -5,7 +5,7 @@ from typing import TypeVar
 
 from redis.asyncio import Redis
 
-from services.gallery.ids import bucket_and_field, candidate_ids
+from services.gallery.ids import BUCKET_BITS, bucket_and_field, candidate_ids
 from services.gallery.redis_connection import redis_errors
 
 T = TypeVar("T")
@@ -60,6 +60,20 @@ class Names:
                     pipeline.hdel(names_key(gallery, bucket), field)
                 await pipeline.execute()
 
+    async def exist(self, gallery: str) -> bool:
+        """Whether the gallery has any name."""
+        with redis_errors():
+            for keys in _chunks(_all_keys(gallery)):
+                if await self._redis.exists(*keys):
+                    return True
+        return False
+
+    async def forget_gallery(self, gallery: str) -> None:
+        """Takes all of a gallery's names away."""
+        with redis_errors():
+            for keys in _chunks(_all_keys(gallery)):
+                await self._redis.unlink(*keys)
+
     async def _look_up(
         self, gallery: str, filenames: Sequence[str]
     ) -> tuple[dict[str, int], dict[str, int]]:
@@ -104,6 +118,10 @@ class Names:
 def names_key(gallery: str, bucket: int) -> str:
     """The Redis hash that holds one bucket of a gallery's names."""
     return f"passerby:names:{gallery}:{bucket:05x}"
+
+
+def _all_keys(gallery: str) -> list[str]:
+    return [names_key(gallery, bucket) for bucket in range(1 << BUCKET_BITS)]
 
 
 def _chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:

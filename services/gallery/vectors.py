@@ -160,6 +160,14 @@ class Vectors:
             deleted += len(there)
         return deleted
 
+    async def has_collections(self, gallery: str) -> bool:
+        """Whether any version of the gallery is there, served or not."""
+        return bool(await self._versions.collections(gallery))
+
+    async def drop(self, gallery: str) -> None:
+        """Drops all versions of the gallery; it may be repeated."""
+        await self._versions.drop(gallery)
+
     def ids_matching(self, gallery: str, expression: str) -> AsyncIterator[list[int]]:
         """All ids that the expression matches, in pages."""
         return self._milvus.pages(alias_name(gallery), expression)

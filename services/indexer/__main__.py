@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+from services.gallery.gallery_deletions import GalleryDeletions
 from services.gallery.images import Images
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect as connect_redis
@@ -53,7 +54,7 @@ async def main(settings: IndexerSettings, stop: asyncio.Event) -> None:
             settings.max_image_bytes,
         )
         stream = Stream(redis, settings.consumer)
-        consumer = Consumer(stream, pipeline, settings)
+        consumer = Consumer(stream, pipeline, GalleryDeletions(redis), settings)
 
         health = Health({"redis": stream.ping, "milvus": vectors.ping, "embedder": embedder.ping})
         server = make_server(health)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import structlog
 from redis.exceptions import ResponseError
 
+from services.gallery.gallery_deletions import Fate, GalleryDeletions
 from services.indexer.entries import Entry, read_entry
 from services.indexer.in_flight import Batch, InFlight, cancel
 from services.indexer.metrics import DEFERRED, QUEUE_ENTRIES, QUEUE_PENDING
@@ -27,8 +28,15 @@ _BLOCK_MS = 500
 class Consumer:
     """One consumer of the group. A batch is what was read at once; each is a task."""
 
-    def __init__(self, stream: Stream, pipeline: Pipeline, settings: IndexerSettings) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        pipeline: Pipeline,
+        deletions: GalleryDeletions,
+        settings: IndexerSettings,
+    ) -> None:
         self._stream = stream
+        self._deletions = deletions
         self._pipeline = pipeline
         self._settings = settings
         self._in_flight = InFlight(settings.in_flight)
@@ -124,12 +132,30 @@ class Consumer:
 
     async def _index(self, batch: Batch, entries: Sequence[Entry]) -> None:
         """Makes the entries' images searchable, and only then acknowledges."""
-        async with contextlib.aclosing(self._pipeline.prepare(entries)) as parts:
+        await self._apply_deletions(entries)
+        wanted = [entry for entry in entries if not entry.deferred]
+        async with contextlib.aclosing(self._pipeline.prepare(wanted)) as parts:
             async for part in parts:
                 await batch.earlier_writes()
                 await self._pipeline.write(part)
         finished = [entry for entry in entries if not entry.deferred]
         await retry_until_available(lambda: self._stream.ack(finished))
+
+    async def _apply_deletions(self, entries: Sequence[Entry]) -> None:
+        """Discards what was deleted with its gallery, and defers what came during a deletion.
+
+        That this is asked while the entries are pending is what a deletion relies on: it waits
+        for those that were pending before it began.
+        """
+        named = [(entry.gallery, entry.id) for entry in entries]
+        fates = await retry_until_available(lambda: self._deletions.fates(named))
+        for entry, fate in zip(entries, fates, strict=True):
+            if fate is Fate.DELETED:
+                log.info("deleted_with_gallery", gallery=entry.gallery, entry=entry.id.decode())
+                entry.discard()
+            elif fate is Fate.WAITS:
+                log.warning("gallery_is_being_deleted", gallery=entry.gallery)
+                entry.deferred = True
 
     async def _defer(self, entries: Sequence[Entry]) -> None:
         await retry_until_available(lambda: self._stream.defer(entries))

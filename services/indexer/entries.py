@@ -39,13 +39,18 @@ class Entry:
     images: list[Image] = field(default_factory=list)
     dead_letters: list[DeadLetterEntry] = field(default_factory=list)
     deferred: bool = False
-    """Whether it waits for a storage that does not answer: not finished, and not at fault."""
+    """Whether it waits for a storage that does not answer, or for the end of a deletion: not
+    finished, and not at fault."""
 
     def reject(self, reason: str) -> None:
         """Makes the whole entry a dead letter; none of its images is indexed."""
         kept = dict(list(self.fields.items())[:_KEPT_FIELDS])
         self.images = []
         self.dead_letters = [self._dead_letter(reason, "", kept)]
+
+    def discard(self) -> None:
+        """Finishes the entry without indexing anything of it."""
+        self.images, self.dead_letters = [], []
 
     def reject_image(self, image: Image, reason: str) -> None:
         """Makes one image a dead letter; the entry's other images go on."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 from passerby.v1 import search_pb2_grpc
+from services.gallery.gallery_deletions import GalleryDeletions
 from services.gallery.images import Images
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect as connect_redis
@@ -39,7 +40,7 @@ async def main(settings: QuerySettings, stop: asyncio.Event) -> None:
         embedder = EmbedderClient(channel)
 
         images = Images(settings.images_uri) if settings.images_uri else None
-        stores = Stores(vectors=vectors, names=Names(redis), images=images, redis=redis)
+        stores = Stores(vectors, Names(redis), GalleryDeletions(redis), images, redis)
 
         health = Health({"redis": redis.ping, "milvus": vectors.ping, "embedder": embedder.ping})
         server = make_server(health, NAME)

@@ -106,8 +106,10 @@ async def _gallery(
     state = search_pb2.Gallery(gallery=gallery, pending=pending, dead_letters=dead_letters)
     async with within(deadline, "Milvus"):
         try:
-            state.model = await serving_version(stores, gallery)
+            version = await serving_version(stores, gallery)
             state.count = await stores.vectors.count(gallery)
+            # An empty gallery takes up the model of its next image: it waits for no swap.
+            state.model = version if state.count else ""
         except NotFound:
             if not dead_letters:
                 raise

@@ -7,6 +7,7 @@ import grpc
 
 from passerby.v1 import search_pb2, search_pb2_grpc
 from services.query import galleries
+from services.query.gallery_deletion import delete_gallery
 from services.query.search import search
 from services.query.stores import Stores
 from services.runtime.embedder_client import EmbedderClient
@@ -41,6 +42,13 @@ class Servicer(search_pb2_grpc.SearchServicer):
         context: Any,
     ) -> search_pb2.DeleteResponse:
         return await _final(galleries.delete(request, self._stores), context)
+
+    async def DeleteGallery(  # noqa: N802 - the contract's name
+        self,
+        request: search_pb2.DeleteGalleryRequest,
+        context: Any,
+    ) -> search_pb2.DeleteGalleryResponse:
+        return await _final(delete_gallery(request, self._stores), context)
 
     async def GetGallery(  # noqa: N802 - the contract's name
         self, request: search_pb2.GetGalleryRequest, context: Any

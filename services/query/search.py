@@ -20,7 +20,7 @@ from services.query.embedding import embed_query
 from services.query.stores import Stores, serving_version, within
 from services.query.validation import SearchQuery, validated
 from services.runtime.embedder_client import EmbedderClient, Embedding
-from services.runtime.errors import NotFound
+from services.runtime.errors import NotFound, WrongModel
 
 log = structlog.get_logger()
 
@@ -52,7 +52,13 @@ async def search(
     deadline = asyncio.get_running_loop().time() + timeout_s
     version = await _version(stores, query.gallery, deadline)
     while True:
-        response = await _answer(query, version, stores, embedder, deadline)
+        try:
+            response = await _answer(query, version, stores, embedder, deadline)
+        except WrongModel:
+            if await _count(stores, query.gallery, deadline):
+                raise
+            # Its last image was deleted before a model swap, and nothing moved it over.
+            response = search_pb2.SearchResponse()
         serving = await _version(stores, query.gallery, deadline)
         if serving == version:
             break
@@ -75,6 +81,11 @@ async def search(
 async def _version(stores: Stores, gallery: str, deadline: float) -> str:
     async with within(deadline, "Milvus"):
         return await serving_version(stores, gallery)
+
+
+async def _count(stores: Stores, gallery: str, deadline: float) -> int:
+    async with within(deadline, "Milvus"):
+        return await stores.vectors.count(gallery)
 
 
 async def _answer(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from services.gallery.gallery_deletions import GalleryDeletions
 from services.gallery.images import Images
 from services.gallery.names import Names
 from services.gallery.vectors import Vectors
@@ -19,6 +20,7 @@ class Stores:
 
     vectors: Vectors
     names: Names
+    deletions: GalleryDeletions
     images: Images | None
     redis: Redis
 
@@ -41,7 +43,11 @@ async def serving_version(stores: Stores, gallery: str) -> str:
     try:
         return await stores.vectors.model_version(gallery)
     except NotFound:
-        raise NotFound(
-            f"there is no gallery {gallery!r}; the first image that is pushed to it creates it: "
-            f"passerby push FOLDER --gallery {gallery}"
-        ) from None
+        raise no_gallery(gallery) from None
+
+
+def no_gallery(gallery: str) -> NotFound:
+    return NotFound(
+        f"there is no gallery {gallery!r}; the first image that is pushed to it creates it: "
+        f"passerby push FOLDER --gallery {gallery}"
+    )

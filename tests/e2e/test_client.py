@@ -13,10 +13,12 @@ from pathlib import Path
 
 import grpc
 import pytest
+from click.testing import CliRunner
 from redis import Redis
 
 from deploy.local.stack import Stack
 from passerby import Client, Filter, Image, Refused, Unavailable
+from passerby.cli import main
 from passerby.client import TIMEOUT_S
 from passerby.contract import INGEST_STREAM, MAX_FILENAMES
 from tests.support.processes import free_port
@@ -192,6 +194,21 @@ def test_deleting_by_a_filter_asks_first(stack: Stack, client: Client, small: st
     assert done.returncode == 1
     assert "matches the filter?" in done.stdout
     assert client.gallery(small).count == 3
+
+
+def test_deleting_a_gallery_asks_for_its_name(stack: Stack, client: Client, small: str) -> None:
+    arguments = ["--query", stack.query, "delete", "--gallery", small, "--all"]
+    other = CliRunner().invoke(main, arguments, input="yes\n")
+    assert other.exit_code == 1
+    assert f"'yes' is not {small}: nothing was deleted" in other.stderr
+    assert client.gallery(small).count == 3
+    done = CliRunner().invoke(main, arguments, input=f"{small}\n")
+    assert done.exit_code == 0, done.output
+    assert f"Deleted the gallery {small} with 3 images." in done.stdout
+    assert small not in {gallery.name for gallery in client.galleries()}
+    again = CliRunner().invoke(main, [*arguments, "--yes"])
+    assert again.exit_code == 1
+    assert f"there is no gallery '{small}'" in again.stderr
 
 
 def test_a_dead_letter_is_indexed_by_a_retry_once_its_cause_is_fixed(

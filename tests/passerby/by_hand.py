@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, cast
+from typing import cast
 
 from google.protobuf.message import DecodeError
 from redis import Redis
@@ -11,13 +11,10 @@ from redis.exceptions import ResponseError
 
 from passerby.contract import (
     CONSUMER_GROUP,
-    DEAD_LETTER_COUNTS,
-    DEAD_LETTERS_STREAM,
     INGEST_STREAM,
-    DeadLetterEntry,
 )
 from passerby.v1 import queue_pb2
-from tests.support.stores import entries
+from tests.support.stores import entries, put_aside
 
 BROKEN = b"broken"
 
@@ -30,15 +27,6 @@ def batches_on(redis: Redis) -> list[queue_pb2.ImageBatch]:
         queue_pb2.ImageBatch.FromString(fields[b"batch"])
         for _, fields in entries(redis, INGEST_STREAM)
     ]
-
-
-def put_aside(
-    redis: Redis, entry: bytes, retry_fields: dict[bytes, bytes], gallery: str, filename: str
-) -> None:
-    """Writes a dead letter and counts it."""
-    letter = DeadLetterEntry("not an image", gallery, filename, entry, 1, retry_fields)
-    redis.xadd(DEAD_LETTERS_STREAM, dict[Any, Any](letter.to_fields()))
-    redis.hincrby(DEAD_LETTER_COUNTS, gallery, 1)
 
 
 def take(redis: Redis, count: int = 1) -> int:

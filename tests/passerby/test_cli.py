@@ -122,8 +122,10 @@ def test_shards_push_everything_between_them(redis_url: str, redis: Redis, folde
         (("search", "a man", "--top-k", "5000000000"), "--top-k"),
         (("search", "a man", "--offset", "-1"), "--offset"),
         (("search", "--image", "missing.jpg"), "missing.jpg"),
-        (("delete",), "give FILENAMES or a filter"),
-        (("delete", "1.jpg", "--camera", "gate"), "give FILENAMES or a filter"),
+        (("delete",), "give FILENAMES, a filter"),
+        (("delete", "1.jpg", "--camera", "gate"), "give FILENAMES, a filter"),
+        (("delete", "--all", "--yes"), "--all: name the gallery with --gallery"),
+        (("delete", "--all", "--gallery", "g", "1.jpg"), "neither FILENAMES nor a filter"),
         (("dead-letters", "--retry", "--clear"), "not both"),
     ],
 )

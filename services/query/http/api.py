@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from passerby.v1 import search_pb2
 from services.query import galleries
+from services.query.gallery_deletion import delete_gallery
 from services.query.http.guards import json_response
 from services.query.search import search
 from services.query.stores import Stores
@@ -36,6 +37,7 @@ class Api:
             web.post("/v1/delete", self._delete),
             web.get("/v1/galleries", self._list_galleries),
             web.get("/v1/galleries/{gallery}", self._get_gallery),
+            web.delete("/v1/galleries/{gallery}", self._delete_gallery),
             web.get("/v1/openapi.json", _openapi),
         ]
 
@@ -53,6 +55,10 @@ class Api:
     async def _get_gallery(self, request: web.Request) -> web.Response:
         message = search_pb2.GetGalleryRequest(gallery=request.match_info["gallery"])
         return _answer(await galleries.get_gallery(message, self._stores, self._timeout_s))
+
+    async def _delete_gallery(self, request: web.Request) -> web.Response:
+        message = search_pb2.DeleteGalleryRequest(gallery=request.match_info["gallery"])
+        return _answer(await delete_gallery(message, self._stores))
 
 
 async def _openapi(request: web.Request) -> web.StreamResponse:  # noqa: ARG001 - aiohttp's signature

@@ -23,12 +23,13 @@ _DESCRIPTION = (
 _ANY = (StatusCode.PERMISSION_DENIED, StatusCode.INTERNAL, StatusCode.UNAVAILABLE)
 _NAMING = (StatusCode.INVALID_ARGUMENT, StatusCode.NOT_FOUND, *_ANY)
 _EMBEDDING = (StatusCode.FAILED_PRECONDITION, StatusCode.RESOURCE_EXHAUSTED, *_NAMING)
-# RPC -> path and errors; those with examples have a body and are posted.
+# RPC -> method, path and errors; those with examples have a body.
 _RPCS = {
-    "Search": ("/v1/search", _EMBEDDING),
-    "Delete": ("/v1/delete", _NAMING),
-    "ListGalleries": ("/v1/galleries", _ANY),
-    "GetGallery": ("/v1/galleries/{gallery}", _NAMING),
+    "Search": ("post", "/v1/search", _EMBEDDING),
+    "Delete": ("post", "/v1/delete", _NAMING),
+    "ListGalleries": ("get", "/v1/galleries", _ANY),
+    "GetGallery": ("get", "/v1/galleries/{gallery}", _NAMING),
+    "DeleteGallery": ("delete", "/v1/galleries/{gallery}", _NAMING),
 }
 
 
@@ -45,14 +46,11 @@ def document(files: FileDescriptorSet) -> dict[str, Any]:
         descriptions,
         RULES,
     )
-    paths = {
-        path: {
-            "post" if rpc in EXAMPLES else "get": _operation(
-                methods[rpc], descriptions[methods[rpc].full_name], path, codes
-            )
-        }
-        for rpc, (path, codes) in _RPCS.items()
-    }
+    paths: dict[str, Schema] = {}
+    for rpc, (verb, path, codes) in _RPCS.items():
+        description = descriptions[methods[rpc].full_name]
+        operation = _operation(methods[rpc], description, path, codes)
+        paths.setdefault(path, {})[verb] = operation
     shared = components()
     return {
         "openapi": "3.1.0",
