@@ -45,7 +45,7 @@ def connect(
         from passerby.cluster.access import Cluster
     except ModuleNotFoundError as error:
         raise PasserbyError(
-            "this needs one more package: pip install 'passerby[cluster]'"
+            f"{error.name} is missing here; in the repository: pip install '.[cluster]'"
         ) from error
     return Cluster.connect(
         namespace=namespace, release=release, context=context, kubeconfig=kubeconfig

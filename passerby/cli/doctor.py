@@ -10,6 +10,9 @@ import click
 from passerby.cli.cluster import cluster_options, connect
 from passerby.cli.terminal import say, show_table
 
+# What is longer stands in full below the table.
+_TABLE_CHARACTERS = 100
+
 
 @click.command()
 @cluster_options
@@ -17,9 +20,13 @@ from passerby.cli.terminal import say, show_table
 def doctor(
     release: str, namespace: str | None, context: str | None, kubeconfig: Path | None, as_json: bool
 ) -> None:
-    """Check a release on Kubernetes. The exit code is 1 if a check fails."""
+    """Check a release on Kubernetes, Milvus and Redis included.
+
+    Exit codes: 0 if no check failed; 1 if one did, or if there is no cluster to connect to; 2 for
+    options that do not exist.
+    """
     with connect(release, namespace, context, kubeconfig) as cluster:
-        from passerby.cluster.doctor import examine
+        from passerby.cluster.doctor.examination import examine
 
         findings = list(examine(cluster))
     failed = [finding for finding in findings if finding.verdict == "failed"]
@@ -27,7 +34,8 @@ def doctor(
         click.echo(json.dumps([dataclasses.asdict(finding) for finding in findings]))
     else:
         show_table(
-            ("check", "verdict", "found"), [(f.check, f.verdict, f.detail) for f in findings]
+            ("check", "verdict", "found"),
+            [(f.check, f.verdict, _cut(f.detail)) for f in findings],
         )
         for finding in failed:
             say("")
@@ -36,3 +44,9 @@ def doctor(
         if not failed:
             say("All checks passed.")
     sys.exit(1 if failed else 0)
+
+
+def _cut(text: str) -> str:
+    if len(text) <= _TABLE_CHARACTERS:
+        return text
+    return text[: _TABLE_CHARACTERS - 4] + " ..."

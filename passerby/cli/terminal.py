@@ -47,7 +47,12 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     for row in cells:
         # Text, not str, which rich would search for markup.
         table.add_row(*(Text(row[i]) for i in kept))
-    console().print(table)
+    terminal = console()
+    with terminal.capture() as captured:
+        terminal.print(table)
+    # Without what fills the last column up to its longest row.
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip(" "))
 
 
 def console() -> Console:

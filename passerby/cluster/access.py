@@ -2,11 +2,11 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import urllib3
 from kubernetes import client, config
@@ -16,11 +16,30 @@ from kubernetes.config.kube_config import KubeConfigLoader, KubeConfigMerger
 from passerby.errors import PasserbyError
 
 TIMEOUT_S = 20
-PART_OF = "app.kubernetes.io/part-of=passerby"
+LOG_LINES = 2000
 
 
 class ClusterError(PasserbyError):
     """The cluster does not answer or refuses; the message says what to do about it."""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What makes pods of one kind."""
+
+    kind: Literal["deployment", "statefulset"]
+    item: Any
+    """The object of the `kubernetes` package."""
+
+    @property
+    def name(self) -> str:
+        """As kubectl takes it: deployment/passerby-query."""
+        return f"{self.kind}/{self.item.metadata.name}"
+
+    @property
+    def pod(self) -> Any:
+        """The spec of its pods."""
+        return self.item.spec.template.spec
 
 
 @dataclass(frozen=True)
@@ -59,46 +78,96 @@ class Cluster:
         with client.ApiClient(configuration) as api:
             yield cls(api, namespace or default, release)
 
-    @property
-    def _labels(self) -> str:
-        return f"app.kubernetes.io/instance={self.release},{PART_OF}"
-
     def deployments(self) -> dict[str, Any]:
-        """Component name -> Deployment."""
-        with self._request("list", "deployments"):
-            answer = client.AppsV1Api(self.api).list_namespaced_deployment(
-                self.namespace, label_selector=self._labels, _request_timeout=TIMEOUT_S
-            )
-        return {component(item): item for item in answer.items}
+        """Component name -> Deployment of ours."""
+        return {
+            component(each.item): each.item
+            for each in self.workloads()
+            if each.kind == "deployment" and is_ours(each.item)
+        }
 
-    def stateful_sets(self) -> dict[str, Any]:
-        """Component name -> StatefulSet."""
-        with self._request("list", "statefulsets"):
-            answer = client.AppsV1Api(self.api).list_namespaced_stateful_set(
-                self.namespace, label_selector=self._labels, _request_timeout=TIMEOUT_S
-            )
-        return {component(item): item for item in answer.items}
+    def workloads(self) -> list["Workload"]:
+        """Every Deployment and StatefulSet of the release, those of Milvus and its stores too."""
+        api = client.AppsV1Api(self.api)
+        deployments = self._of_release("deployments", api.list_namespaced_deployment)
+        stateful_sets = self._of_release("statefulsets", api.list_namespaced_stateful_set)
+        return [
+            *(Workload("deployment", item) for item in deployments),
+            *(Workload("statefulset", item) for item in stateful_sets),
+        ]
 
     def pods(self, of_component: str | None = None) -> list[Any]:
-        selector = self._labels
-        if of_component:
-            selector += f",app.kubernetes.io/component={of_component}"
-        with self._request("list", "pods"):
-            answer = client.CoreV1Api(self.api).list_namespaced_pod(
-                self.namespace, label_selector=selector, _request_timeout=TIMEOUT_S
-            )
-        return list(answer.items)
+        """Every pod of the release, those of Milvus and its stores too; or one component's."""
+        pods = self._of_release("pods", client.CoreV1Api(self.api).list_namespaced_pod)
+        return [
+            pod
+            for pod in pods
+            if of_component is None or (is_ours(pod) and component(pod) == of_component)
+        ]
 
     def nodes(self) -> list[Any]:
-        with self._request("list", "nodes"):
-            return list(client.CoreV1Api(self.api).list_node(_request_timeout=TIMEOUT_S).items)
+        return self._list("nodes", client.CoreV1Api(self.api).list_node)
 
-    def volume_claims(self) -> list[Any]:
-        with self._request("list", "persistentvolumeclaims"):
-            answer = client.CoreV1Api(self.api).list_namespaced_persistent_volume_claim(
-                self.namespace, _request_timeout=TIMEOUT_S
+    def volume_claims(self) -> dict[str, Any]:
+        """Name -> PersistentVolumeClaim, of the whole namespace."""
+        api = client.CoreV1Api(self.api)
+        claims = self._list(
+            "persistentvolumeclaims",
+            api.list_namespaced_persistent_volume_claim,
+            self.namespace,
+        )
+        return {claim.metadata.name: claim for claim in claims}
+
+    def storage_classes(self) -> dict[str, Any]:
+        """Name -> StorageClass."""
+        classes = self._list("storageclasses", client.StorageV1Api(self.api).list_storage_class)
+        return {each.metadata.name: each for each in classes}
+
+    def warnings(self) -> list[Any]:
+        """The namespace's events of type Warning, the newest last."""
+        events = self._list(
+            "events",
+            client.CoreV1Api(self.api).list_namespaced_event,
+            self.namespace,
+            field_selector="type=Warning",
+        )
+        return sorted(events, key=_when)
+
+    def config_map(self, name: str) -> dict[str, str]:
+        """Its keys and texts."""
+        with self._request("get", "configmaps"):
+            found = client.CoreV1Api(self.api).read_namespaced_config_map(
+                name, self.namespace, _request_timeout=TIMEOUT_S
             )
-        return list(answer.items)
+        return dict(found.data or {})
+
+    def log(self, pod: str, container: str, *, since_s: int) -> list[str]:
+        """The lines that a container wrote within the last seconds, LOG_LINES at most."""
+        with self._request("get", "pods/log"):
+            text = client.CoreV1Api(self.api).read_namespaced_pod_log(
+                pod,
+                self.namespace,
+                container=container,
+                since_seconds=since_s,
+                tail_lines=LOG_LINES,
+                _request_timeout=TIMEOUT_S,
+            )
+        return str(text or "").splitlines()
+
+    def _of_release(self, resource: str, call: Callable[..., Any]) -> list[Any]:
+        """What is labelled with the release's name, in the one way or the other of its charts."""
+        found = {}
+        for label in ("app.kubernetes.io/instance", "release"):
+            selector = f"{label}={self.release}"
+            for item in self._list(resource, call, self.namespace, label_selector=selector):
+                found[item.metadata.name] = item
+        return list(found.values())
+
+    def _list(
+        self, resource: str, call: Callable[..., Any], *namespace: str, **selector: str
+    ) -> list[Any]:
+        with self._request("list", resource):
+            return list(call(*namespace, _request_timeout=TIMEOUT_S, **selector).items)
 
     def plain(self, item: Any) -> dict[str, Any]:
         """An object of the `kubernetes` package in the API's JSON form."""
@@ -160,6 +229,16 @@ def _message(error: ApiException) -> str:
         return str(json.loads(error.body or "")["message"])
     except (TypeError, ValueError, KeyError):
         return str(error.body or "no details")
+
+
+def _when(event: Any) -> Any:
+    series = event.series.last_observed_time if event.series else None
+    return series or event.last_timestamp or event.event_time or event.metadata.creation_timestamp
+
+
+def is_ours(item: Any) -> bool:
+    """Whether an object is Passerby's own, and not Milvus' or one of its stores'."""
+    return (item.metadata.labels or {}).get("app.kubernetes.io/part-of") == "passerby"
 
 
 def component(item: Any) -> str:

@@ -11,6 +11,9 @@ from kubernetes.stream import portforward
 from passerby.cluster.access import Cluster, ClusterError
 
 CHUNK = 65_536
+# What the package calls the threads that serve a tunnel; they end soon after both of its ends.
+_LIBRARY = "Kubernetes port forward proxy"
+_END_S = 1
 
 
 @contextlib.contextmanager
@@ -19,18 +22,41 @@ def forwarded(cluster: Cluster, pod: str, port: int) -> Iterator[str]:
 
     Raises ClusterError if the cluster does not allow it.
     """
-    # Find a refusal now: a client that connects later would only see its connection closed.
-    _open_tunnel(cluster, pod, port).close()
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(
-            target=_accept, args=(listener, cluster, pod, port), daemon=True, name="port-forward"
-        ).start()
-        try:
-            yield f"127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            # Closing alone would not wake the thread that is waiting for a connection.
-            with contextlib.suppress(OSError):
-                listener.shutdown(socket.SHUT_RDWR)
+    with _quiet_ends():
+        # Find a refusal now: a client that connects later would only see its connection closed.
+        _open_tunnel(cluster, pod, port).close()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            threading.Thread(
+                target=_accept, args=(listener, cluster, pod, port), daemon=True
+            ).start()
+            try:
+                yield f"127.0.0.1:{listener.getsockname()[1]}"
+            finally:
+                # Closing alone would not wake the thread that is waiting for a connection.
+                with contextlib.suppress(OSError):
+                    listener.shutdown(socket.SHUT_RDWR)
+
+
+@contextlib.contextmanager
+def _quiet_ends() -> Iterator[None]:
+    """Keeps the package's threads from printing a traceback when a connection breaks.
+
+    Either side may close at any time, and who waits for an answer learns of it in another way.
+    """
+    before = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if failure.thread is None or not failure.thread.name.startswith(_LIBRARY):
+            before(failure)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        for thread in threading.enumerate():
+            if thread.name.startswith(_LIBRARY):
+                thread.join(_END_S)
+        threading.excepthook = before
 
 
 def _open_tunnel(cluster: Cluster, pod: str, port: int) -> socket.socket:
@@ -43,10 +69,13 @@ def _open_tunnel(cluster: Cluster, pod: str, port: int) -> socket.socket:
             ).socket(port)
     except client.ApiException as error:
         reason = str(error.reason).split(" -+-+- ")[0]
-        raise ClusterError(
-            f"no port-forward to {pod} ({reason}): ask for a role that may; `kubectl auth can-i "
-            f"create pods/portforward -n {cluster.namespace}` checks for it"
-        ) from error
+        remedy = f"`kubectl -n {cluster.namespace} get pod {pod}` shows whether it is still there"
+        if "403" in reason:
+            remedy = (
+                "ask for a role that may; `kubectl auth can-i create pods/portforward -n "
+                f"{cluster.namespace}` checks for it"
+            )
+        raise ClusterError(f"no port-forward to {pod} ({reason}): {remedy}") from error
     return tunnel
 
 

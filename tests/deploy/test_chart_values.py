@@ -9,6 +9,7 @@ import helm_python as helm
 import pytest
 
 from deploy.helm.reference import CHART
+from passerby.cluster.doctor.faults import FAULTS
 from tests.support.chart import (
     NAMESPACE,
     SINGLE,
@@ -237,13 +238,14 @@ def test_somebody_is_woken_when_no_query_pod_is_ready_or_there() -> None:
 
 def test_operations_and_doctor_name_values_and_objects_that_exist() -> None:
     operations = "\n".join(page.read_text() for page in sorted(OPERATIONS.glob("*.md")))
-    doctor = (REPOSITORY / "passerby" / "cluster" / "doctor.py").read_text()
+    doctor = "\n".join(fault.remedy for fault in FAULTS)
     readme = (CHART / "README.md").read_text()
     known = set(re.findall(r"^\| `([\w.]+)`", readme, re.MULTILINE))
     variables = re.findall(r"^\| `(\w+)` \| `([\w.]+)` ", readme, re.MULTILINE)
     known |= {f"{place}.{variable}" for variable, place in variables}
     used = re.findall(r"--set ['\"]?([A-Za-z][\w.]*)=", operations + doctor)
     assert len(used) > 20
+    used += re.findall(r"`([a-z]\w+\.[\w.]+)`", doctor)
     for name in used:
         assert name in known or name.startswith("milvus."), name
     there = {(item["kind"].lower(), item["metadata"]["name"]) for item in objects()}

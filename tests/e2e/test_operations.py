@@ -19,6 +19,7 @@ from tests.support.stack import passerby
 def shape(line: str) -> str:
     """The line without what differs from run to run: figures, versions, addresses, spaces."""
     line = re.sub(r"\S+:\d+ answers", "ADDRESS answers", line)
+    line = re.sub(r"\b1 gallery\b", "1 galleries", line)
     line = re.sub(r"\b[0-9a-f]{8,12}\b", "VERSION", line)
     return " ".join(re.sub(r"\d[\d.,]*", "N", line).split())
 
@@ -96,7 +97,7 @@ def test_doctor_names_a_pod_that_cannot_be_pulled(
     api.objects["pods"][3] = pod("indexer", 1, waiting="ImagePullBackOff")
     output = run_at(api, tmp_path, "doctor")
     assert people_gallery in output
-    assert_printed(shown("troubleshooting.md", "passerby doctor"), output)
+    assert_printed(shown("doctor.md", "passerby doctor"), output)
 
 
 def test_a_push_by_a_job_says_how_to_follow_it(api: KubernetesApi, tmp_path: Path) -> None:

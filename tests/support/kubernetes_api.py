@@ -12,7 +12,7 @@ import json
 import ssl
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,19 @@ from typing import Any
 import trustme
 from aiohttp import WSMsgType, web
 
+from passerby.cluster.access import Cluster
+
 NAMESPACE, RELEASE, TOKEN = "people", "passerby", "a-token-of-the-operator"
-LISTS = {
-    "deployments": ("/apis/apps/v1", "Deployment"),
-    "statefulsets": ("/apis/apps/v1", "StatefulSet"),
-    "pods": ("/api/v1", "Pod"),
-    "persistentvolumeclaims": ("/api/v1", "PersistentVolumeClaim"),
-    "jobs": ("/apis/batch/v1", "Job"),
+KINDS = {
+    "deployments": "Deployment",
+    "statefulsets": "StatefulSet",
+    "pods": "Pod",
+    "persistentvolumeclaims": "PersistentVolumeClaim",
+    "configmaps": "ConfigMap",
+    "events": "Event",
+    "jobs": "Job",
+    "nodes": "Node",
+    "storageclasses": "StorageClass",
 }
 
 _PASSWORD = {"secretKeyRef": {"name": "passerby-redis", "key": "password"}}
@@ -122,13 +128,49 @@ def pod(
     }
 
 
+def _pod_of(item: dict[str, Any]) -> dict[str, Any]:
+    """A healthy pod of a workload."""
+    template = item["spec"]["template"]
+    made = pod(template["spec"]["containers"][0]["name"])
+    named = made["metadata"] | {"name": f"{item['metadata']['name']}-0"}
+    return made | {"metadata": named | {"labels": template["metadata"]["labels"]}}
+
+
 def node(name: str, gpus: int) -> dict[str, Any]:
     allocatable = {"cpu": "16", "memory": "128Gi"} | ({"nvidia.com/gpu": str(gpus)} if gpus else {})
     return {"metadata": {"name": name}, "status": {"allocatable": allocatable}}
 
 
-def claim(name: str, phase: str = "Bound") -> dict[str, Any]:
-    return {"metadata": {"name": name, "namespace": NAMESPACE}, "status": {"phase": phase}}
+def claim(name: str, phase: str = "Bound", storage_class: str | None = "local") -> dict[str, Any]:
+    return {
+        "metadata": {"name": name, "namespace": NAMESPACE},
+        "spec": {"storageClassName": storage_class},
+        "status": {"phase": phase},
+    }
+
+
+def storage_class(
+    name: str = "local", *, default: bool = True, waits: bool = True
+) -> dict[str, Any]:
+    """waits: for a pod that uses the claim, before it makes a volume."""
+    is_default = {"storageclass.kubernetes.io/is-default-class": "true"} if default else {}
+    return {
+        "metadata": {"name": name, "annotations": is_default},
+        "provisioner": f"example.com/{name}",
+        "volumeBindingMode": "WaitForFirstConsumer" if waits else "Immediate",
+    }
+
+
+def warning(kind: str, name: str, reason: str, message: str) -> dict[str, Any]:
+    """An event of type Warning."""
+    return {
+        "metadata": {"name": f"{name}.1", "namespace": NAMESPACE},
+        "involvedObject": {"kind": kind, "name": name, "namespace": NAMESPACE},
+        "type": "Warning",
+        "reason": reason,
+        "message": message,
+        "lastTimestamp": "2026-11-01T08:00:30Z",
+    }
 
 
 @dataclass
@@ -140,12 +182,18 @@ class KubernetesApi:
     """Resources that the account may not use."""
     ports: dict[int, int] = field(default_factory=dict)
     """A pod's port -> the real one on loopback."""
+    broken_tunnels: bool = False
+    """Whether a port-forward ends in the middle of a frame."""
+    logs: dict[str, str] = field(default_factory=dict)
+    """A pod's name -> what it has logged."""
     created: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def healthy(cls, *, gpus: int = 1) -> "KubernetesApi":
         redis = workload("redis", replicas=1, ready=1)
         redis["spec"]["volumeClaimTemplates"] = [{"metadata": {"name": "data"}}]
+        (container,) = redis["spec"]["template"]["spec"]["containers"]
+        container["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
         services = ("embedder", "indexer", "query")
         return cls(
             {
@@ -156,9 +204,34 @@ class KubernetesApi:
                 "pods": [pod(name, i) for name in services for i in range(2)] + [pod("redis")],
                 "nodes": [node("gpu-node", 4 if gpus else 0), node("cpu-node", 0)],
                 "persistentvolumeclaims": [claim("data-passerby-redis-0")],
+                "storageclasses": [storage_class()],
+                "configmaps": [],
+                "events": [],
                 "jobs": [],
             }
         )
+
+    @classmethod
+    def installed(cls, rendered: Iterable[dict[str, Any]]) -> "KubernetesApi":
+        """A healthy cluster that holds these objects of a chart, with one pod for each workload."""
+        api = cls.healthy()
+        resources = {kind: resource for resource, kind in KINDS.items()}
+        api.objects |= {resource: [] for resource in ("deployments", "statefulsets", "pods")}
+        for item in json.loads(json.dumps(list(rendered))):
+            item["metadata"] |= {"namespace": NAMESPACE, "generation": 1}
+            if item["kind"] in ("Deployment", "StatefulSet"):
+                item["spec"]["replicas"] = 1
+                for container in item["spec"]["template"]["spec"]["containers"]:
+                    for given in (container.get("resources") or {}).values():
+                        given |= {name: str(quantity) for name, quantity in given.items()}
+                counts = ("replicas", "updatedReplicas", "readyReplicas", "availableReplicas")
+                item["status"] = {"observedGeneration": 1} | dict.fromkeys(counts, 1)
+                api.objects["pods"].append(_pod_of(item))
+            if item["kind"] == "PersistentVolumeClaim":
+                item |= {"status": {"phase": "Bound"}}
+            if item["kind"] in ("Deployment", "StatefulSet", "ConfigMap", "PersistentVolumeClaim"):
+                api.objects[resources[item["kind"]]].append(item)
+        return api
 
     async def list_items(self, request: web.Request) -> web.Response:
         resource = request.match_info["resource"]
@@ -169,8 +242,24 @@ class KubernetesApi:
         for condition in filter(None, selector.split(",")):
             key, _, value = condition.partition("=")
             items = [i for i in items if i["metadata"].get("labels", {}).get(key) == value]
-        _, kind = LISTS.get(resource, ("", "Node"))
-        return web.json_response({"kind": f"{kind}List", "apiVersion": "v1", "items": items})
+        wanted = request.query.get("fieldSelector", "").partition("=")
+        items = [i for i in items if not wanted[0] or i[wanted[0]] == wanted[2]]
+        kind = f"{KINDS[resource]}List"
+        return web.json_response({"kind": kind, "apiVersion": "v1", "items": items})
+
+    async def get(self, request: web.Request) -> web.Response:
+        resource, name = request.match_info["resource"], request.match_info["name"]
+        if (refusal := self.refusal(request, resource)) is not None:
+            return refusal
+        for item in self.objects[resource]:
+            if item["metadata"]["name"] == name:
+                return web.json_response(item)
+        return failure(404, "NotFound", f'{resource} "{name}" not found')
+
+    async def log(self, request: web.Request) -> web.Response:
+        if (refusal := self.refusal(request, "pods/log")) is not None:
+            return refusal
+        return web.Response(text=self.logs.get(request.match_info["name"], ""))
 
     async def create(self, request: web.Request) -> web.Response:
         resource = request.match_info["resource"]
@@ -195,8 +284,13 @@ class KubernetesApi:
         if (refusal := self.refusal(request, "pods/portforward")) is not None:
             return refusal
         port = int(request.query["ports"])
+        if not self.broken_tunnels and port not in self.ports:
+            return failure(404, "NotFound", f"nothing listens on {port}")
         socket = web.WebSocketResponse(protocols=("v4.channel.k8s.io",))
         await socket.prepare(request)
+        if self.broken_tunnels:
+            await socket.send_bytes(b"\x00")
+            return socket
         reader, writer = await asyncio.open_connection("127.0.0.1", self.ports[port])
         for channel in (b"\x00", b"\x01"):
             await socket.send_bytes(channel + struct.pack("<H", port))
@@ -222,8 +316,12 @@ class KubernetesApi:
         for group in ("/api/v1", "/apis/apps/v1", "/apis/batch/v1"):
             scope = f"{group}/namespaces/{NAMESPACE}"
             application.router.add_get(scope + "/{resource}", self.list_items)
+            application.router.add_get(scope + "/{resource:configmaps}/{name}", self.get)
+            application.router.add_get(scope + "/pods/{name}/log", self.log)
             application.router.add_post(scope + "/{resource}", self.create)
         application.router.add_get("/api/v1/{resource:nodes}", self.list_items)
+        classes = "/apis/storage.k8s.io/v1/{resource:storageclasses}"
+        application.router.add_get(classes, self.list_items)
         forward = f"/api/v1/namespaces/{NAMESPACE}/pods/{{pod}}/portforward"
         application.router.add_get(forward, self.port_forward)
         return application
@@ -268,6 +366,16 @@ def serving(api: KubernetesApi, folder: Path) -> Iterator[Path]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@contextlib.contextmanager
+def connected(api: KubernetesApi, folder: Path, release: str = RELEASE) -> Iterator[Cluster]:
+    """A client of the served API."""
+    with (
+        serving(api, folder) as kubeconfig,
+        Cluster.connect(namespace=None, release=release, kubeconfig=kubeconfig) as cluster,
+    ):
+        yield cluster
 
 
 def kubeconfig_for(port: int, ca_file: Path) -> dict[str, Any]:
