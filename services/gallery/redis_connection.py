@@ -1,7 +1,10 @@
 """How the services reach Redis: with timeouts, retries, and errors that callers understand."""
 
 import contextlib
+import socket
+import sys
 from collections.abc import Iterator
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -13,17 +16,34 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from passerby.redis_errors import outage
 from services.runtime.errors import Unavailable
 
+# A Redis whose node is lost refuses nothing. An attempt to connect, and a connection whose data
+# nobody acknowledges, are given up after this long, and the command is tried on a new connection.
+_SILENCE_S = 2
+
 
 def connect(url: str, timeout_s: float) -> Redis:
     """A client that opens connections when needed; each command has `timeout_s` and three tries."""
     return Redis.from_url(
         url,
         socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
+        socket_connect_timeout=min(timeout_s, _SILENCE_S),
         health_check_interval=30,
         retry=Retry(ExponentialWithJitterBackoff(base=0.02, cap=0.5), 3),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        **_silence_options(url),
     )
+
+
+def _silence_options(url: str) -> dict[str, Any]:
+    if url.startswith("unix://") or sys.platform != "linux":
+        return {}
+    return {
+        "socket_keepalive_options": {
+            socket.TCP_KEEPIDLE: 30,
+            socket.TCP_KEEPINTVL: 5,
+            socket.TCP_USER_TIMEOUT: 1000 * _SILENCE_S,
+        }
+    }
 
 
 @contextlib.contextmanager

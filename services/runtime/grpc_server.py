@@ -88,6 +88,9 @@ def make_server(health: Health, *service_names: str) -> grpc.aio.Server:
             *MESSAGE_LIMITS,
             ("grpc.so_reuseport", 0),
             ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
+            # By default a client that pings more often than every five minutes is cut off; ours
+            # ping every second to notice a silent server.
+            ("grpc.http2.max_ping_strikes", 0),
         ],
     )
     health_pb2_grpc.add_HealthServicer_to_server(health.servicer, server)

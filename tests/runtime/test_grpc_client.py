@@ -1,6 +1,8 @@
-"""A service's channel to another one leaves out the replicas that are not ready."""
+"""A service's channel to another one leaves out the replicas that are not ready, or silent."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
@@ -22,18 +24,49 @@ class Named(EmptyEmbedder):
         return embedder_pb2.Model(name=self.name)
 
 
+@contextlib.asynccontextmanager
+async def replica(name: str, *, ready: bool) -> AsyncIterator[tuple[int, Health]]:
+    """Yields its port and its health."""
+    health = Health({"models": None})
+    await health.start()
+    if ready:
+        await health.report("models", "")
+    server = make_server(health)
+    embedder_pb2_grpc.add_EmbedderServicer_to_server(Named(name), server)
+    port = listen(server, "127.0.0.1", 0)
+    await server.start()
+    yield port, health
+    await server.stop(None)
+
+
+@contextlib.asynccontextmanager
+async def line(port: int, silent: asyncio.Event) -> AsyncIterator[int]:
+    """A port that leads to the other until `silent` is set. From then on it accepts whatever comes
+    and nothing comes back, as from a process that is frozen."""
+
+    async def carry(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with contextlib.closing(target):
+            while data := await source.read(65536):
+                if not silent.is_set():
+                    target.write(data)
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        beyond_reader, beyond_writer = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionError):
+            await asyncio.gather(carry(reader, beyond_writer), carry(beyond_reader, writer))
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
 async def test_calls_pass_over_a_replica_that_is_not_ready_or_drains() -> None:
-    replicas = {}
-    for name in ("ready", "loading"):
-        health = Health({"models": None})
-        await health.start()
-        server = make_server(health)
-        embedder_pb2_grpc.add_EmbedderServicer_to_server(Named(name), server)
-        replicas[name] = health, server, listen(server, "127.0.0.1", 0)
-        await server.start()
-    await replicas["ready"][0].report("models", "")
-    target = "ipv4:" + ",".join(f"127.0.0.1:{port}" for _, _, port in replicas.values())
-    async with connect(target) as channel, asyncio.timeout(30):
+    async with (
+        replica("ready", ready=True) as (first_port, first),
+        replica("loading", ready=False) as (second_port, second),
+        connect(f"ipv4:127.0.0.1:{first_port},127.0.0.1:{second_port}") as channel,
+        asyncio.timeout(30),
+    ):
         stub: embedder_pb2_grpc.EmbedderAsyncStub = embedder_pb2_grpc.EmbedderStub(channel)
 
         async def answering() -> set[str]:
@@ -41,11 +74,31 @@ async def test_calls_pass_over_a_replica_that_is_not_ready_or_drains() -> None:
             return {(await stub.GetModel(request, wait_for_ready=True)).name for _ in range(6)}
 
         assert await answering() == {"ready"}
-        await replicas["loading"][0].report("models", "")
+        await second.report("models", "")
         while await answering() != {"ready", "loading"}:
             await asyncio.sleep(0.01)
-        await replicas["ready"][0].drain()
+        await first.drain()
         while await answering() != {"loading"}:
             await asyncio.sleep(0.01)
-    for _, server, _ in replicas.values():
-        await server.stop(None)
+
+
+async def test_calls_are_retried_elsewhere_when_a_replica_falls_silent() -> None:
+    silent = asyncio.Event()
+    async with (
+        replica("steady", ready=True) as (steady, _),
+        replica("lost", ready=True) as (lost, _),
+        line(lost, silent) as lost,
+        connect(f"ipv4:127.0.0.1:{steady},127.0.0.1:{lost}") as channel,
+    ):
+        stub: embedder_pb2_grpc.EmbedderAsyncStub = embedder_pb2_grpc.EmbedderStub(channel)
+
+        async def answering() -> set[str]:
+            calls = [stub.GetModel(embedder_pb2.GetModelRequest(), timeout=4) for _ in range(20)]
+            return {model.name for model in await asyncio.gather(*calls)}
+
+        async with asyncio.timeout(30):
+            while await answering() != {"steady", "lost"}:
+                await asyncio.sleep(0.01)
+        silent.set()
+        # Half of the calls are made to the silent one, and all are answered in time.
+        assert await answering() == {"steady"}

@@ -1,5 +1,8 @@
 """What every service's gRPC server does: statuses, reflection, one owner of a port."""
 
+import asyncio
+import contextlib
+import struct
 from collections.abc import AsyncIterator
 from typing import Any, NoReturn, cast
 
@@ -89,6 +92,24 @@ async def test_reflection_lists_the_services(address: str) -> None:
             names = {service.name for service in answer.list_services_response.service}
             break
     assert {NAME, "grpc.health.v1.Health"} <= names
+
+
+async def test_a_client_that_pings_often_is_not_cut_off(address: str) -> None:
+    """As ours do to notice a silent server; gRPC's servers by default allow two pings."""
+
+    def frame(kind: int, flags: int, payload: bytes) -> bytes:
+        return struct.pack(">I", len(payload))[1:] + bytes([kind, flags, 0, 0, 0, 0]) + payload
+
+    host, _, port = address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    async with asyncio.timeout(10):
+        with contextlib.closing(writer):
+            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, b""))
+            for number in range(6):
+                ping = struct.pack(">Q", number)
+                writer.write(frame(6, 0, ping))
+                await reader.readuntil(frame(6, 1, ping))
+        await writer.wait_closed()
 
 
 async def test_two_servers_never_share_a_port(address: str, health: Health) -> None:
