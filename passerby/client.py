@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
+from passerby import tracing
 from passerby.channel import CHANNEL_OPTIONS
 from passerby.contract import DEFAULT_GALLERY, MAX_FILENAMES
 from passerby.errors import PasserbyError, Refused, Unavailable
@@ -237,9 +238,11 @@ class Client:
         return self._queue.clear_dead_letters(gallery)
 
     def _call(self, method: Any, request: Any, timeout_s: float) -> Any:
+        tracing.follow_application()
+
         def attempt() -> Any:
             try:
-                return method(request, timeout=timeout_s)
+                return method(request, timeout=timeout_s, metadata=tracing.metadata())
             except grpc.RpcError as error:
                 raise self._explained(error.code(), error.details() or "") from error
 

@@ -11,6 +11,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
+from passerby import tracing
 from passerby.batches import batches
 from passerby.contract import (
     CONSUMER_GROUP,
@@ -32,6 +33,13 @@ T = TypeVar("T")
 # Bounds the memory that the queue takes in Redis: this many of the largest usual batches.
 MAX_PENDING_ENTRIES = 64
 POLL_S = 0.05
+# What a trace says of an entry, in the words of OpenTelemetry.
+_SEND = {
+    "messaging.system": "redis",
+    "messaging.destination.name": INGEST_STREAM,
+    "messaging.operation.name": "send",
+    "messaging.operation.type": "send",
+}
 PAGE = 100
 
 
@@ -71,6 +79,7 @@ class IngestQueue:
         """See Client.push."""
         if not GALLERY_NAME.fullmatch(gallery):
             raise Refused(f"gallery {gallery!r}: {GALLERY_RULE}")
+        tracing.follow_application()
         push = _Push(self._redis, stall_timeout_s)
 
         def poll() -> None:
@@ -78,10 +87,12 @@ class IngestQueue:
             on_progress(push.progress())
 
         for batch in batches(images, gallery, push.failures.append):
-            add = partial(push.add_if_room, batch.SerializeToString(), len(batch.images))
-            while not self._ask(add, outage_timeout_s):
-                push.wait("the queue is full")
-                poll()
+            with tracing.entry(f"send {INGEST_STREAM}", "producer", None, _SEND):
+                batch.trace_context.update(tracing.carried())
+                add = partial(push.add_if_room, batch.SerializeToString(), len(batch.images))
+                while not self._ask(add, outage_timeout_s):
+                    push.wait("the queue is full")
+                    poll()
             poll()
         while wait and push.unfinished:
             push.wait(f"{push.queued:,} images are queued")

@@ -1,4 +1,4 @@
-"""The generated parts of the chart: README.md's tables, values.schema.json and Chart.yaml's icon.
+"""The generated parts of the chart: README.md's tables, values.schema.json and dashboard.json.
 
 Values are described by the comments in values.yaml, settings by the services' own classes, so
 nothing is described twice; a test fails when the files differ from what this writes.
@@ -15,6 +15,7 @@ import yaml
 from pydantic.fields import FieldInfo
 from pydantic_settings import NoDecode
 
+from deploy.helm.dashboard import dashboard
 from deploy.helm.schema import schema
 from services.embedder.settings import EmbedderSettings
 from services.gallery.settings import GallerySettings
@@ -35,6 +36,7 @@ SET_BY_THE_CHART = frozenset(
     [
         *("host", "port", "metrics_port", "drain_s", "http_port", "embedder_address", "redis_url"),
         *("milvus_uri", "milvus_token", "images_uri", "models", "device", "threads", "consumer"),
+        "otlp_endpoint",
     ]
 )
 
@@ -151,4 +153,5 @@ def generated(chart: Path = CHART) -> dict[Path, str]:
         description: chart_text(description.read_text(), ICON.read_bytes()),
         readme: readme_text(readme.read_text(), values),
         chart / "values.schema.json": schema_text(values, (chart / "renamed.yaml").read_text()),
+        chart / "dashboard.json": json.dumps(dashboard(), indent=2) + "\n",
     }

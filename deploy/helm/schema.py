@@ -74,6 +74,7 @@ RULES: dict[str, Schema] = {
     "*.priorityClassName": NAME,
     "*.podAnnotations": TEXTS,
     "*.podLabels": TEXTS,
+    "tracing.endpoint": {"pattern": "^(https?://[^/]+:[0-9]+/?)?$"},
     "*.extraEnv": some(having("name")),
     "*.extraEnvFrom": some(exactly("prefix", "secretRef", "configMapRef")),
     "*.extraVolumes": some(having("name")),

@@ -1,13 +1,16 @@
 """`passerby push`: images into a gallery, read on this machine or by a Job in a cluster."""
 
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 import click
 
+from passerby import tracing
 from passerby.cli import push_here, push_job
 from passerby.cli.options import Moment, Tag, dict_of, gallery_option
+from passerby.cli.terminal import complain
 from passerby.client import OUTAGE_TIMEOUT_S, Client
 from passerby.sources import SPLITS, ImageMetadata
 
@@ -90,4 +93,14 @@ def push(
         push_job.start(sources, gallery, metadata, **how, **of_job)
     else:
         push_job.refuse_options(of_job)
+        _trace()
         push_here.run(client, sources, gallery, metadata, shard=shard, **how)
+
+
+def _trace() -> None:
+    """Has each entry begin a trace, if the environment names a collector."""
+    if os.environ.get(tracing.ENDPOINT):
+        try:
+            click.get_current_context().call_on_close(tracing.start("passerby-push"))
+        except ImportError:
+            complain(f"{tracing.ENDPOINT} is set, but traces need: pip install 'passerby[tracing]'")

@@ -10,7 +10,7 @@ import torch
 
 from passerby.v1 import embedder_pb2_grpc
 from services.embedder.dcpl.model_directory import InvalidModel, ModelCard
-from services.embedder.device import Device, NoSuchDevice, choose_device
+from services.embedder.device import Device, NoSuchDevice, choose_device, measure_memory
 from services.embedder.encoder import Encoder
 from services.embedder.served_model import ServedModel, load_encoder
 from services.embedder.servicer import NAME, EmbedderServicer
@@ -27,6 +27,7 @@ async def main(settings: EmbedderSettings, stop: asyncio.Event) -> None:
         torch_device = choose_device(settings.device)
     except NoSuchDevice as error:
         raise CannotStart(str(error)) from error
+    measure_memory(torch_device)
     async with contextlib.AsyncExitStack() as parts:
         threads = settings.cores if torch_device.type == "cpu" else 1
         device = await parts.enter_async_context(Device(threads))

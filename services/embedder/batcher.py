@@ -1,6 +1,7 @@
 """Dynamic batching: many small requests in, few device-sized forwards out."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import structlog
 from numpy.typing import NDArray
 from prometheus_client import Counter, Gauge, Histogram
 
+from passerby import tracing
 from services.runtime.errors import InvalidRequest, Overloaded, ServiceError
 
 if TYPE_CHECKING:  # batching needs no torch, which the device brings
@@ -28,6 +30,11 @@ BATCH = Histogram(
     "Items in one forward pass.",
     LABELS,
     buckets=[1, 2, 4, 8, 16, 32, 64, 128, 256, 512],
+)
+WAIT = Histogram(
+    "passerby_embedder_wait_seconds",
+    "Time that the oldest item of a batch waited for its forward pass.",
+    LABELS,
 )
 FORWARD = Histogram("passerby_embedder_forward_seconds", "Time of one forward pass.", LABELS)
 EMBEDDED = Counter("passerby_embedder_embedded", "Items that became vectors.", LABELS)
@@ -49,6 +56,8 @@ class ForwardFailed(ServiceError):
 class _Waiting(Generic[Item]):
     item: Item
     answer: asyncio.Future[NDArray[np.float32]]
+    caller: "tracing.SpanContext | None"
+    since: float
 
 
 class Batcher(Generic[Item]):
@@ -116,7 +125,8 @@ class Batcher(Generic[Item]):
 
     async def embed(self, item: Item) -> NDArray[np.float32]:
         """One item -> (dimension,). Raises ForwardFailed. Cancelling takes it off the queue."""
-        waiting = _Waiting(item, asyncio.get_running_loop().create_future())
+        answer = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(item, answer, tracing.current(), time.perf_counter())
         self._arrivals += 1
         queue = self._queues.setdefault(self.length_bucket(item), deque())
         queue.append((self._arrivals, waiting))
@@ -155,12 +165,14 @@ class Batcher(Generic[Item]):
     async def _answer(self, batch: list[_Waiting[Item]]) -> None:
         if not batch:
             return
+        start = time.perf_counter()
         BATCH.labels(self.model, self.modality).observe(len(batch))
+        WAIT.labels(self.model, self.modality).observe(start - batch[0].since)
         loop = asyncio.get_running_loop()
         items = [waiting.item for waiting in batch]
         try:
-            with FORWARD.labels(self.model, self.modality).time():
-                vectors = await loop.run_in_executor(self.device.threads, self._halving, items)
+            vectors = await loop.run_in_executor(self.device.threads, self._halving, items)
+            seconds = time.perf_counter() - start
         except Exception as error:
             log.exception(
                 "batch_failed", model=self.model, modality=self.modality, items=len(batch)
@@ -179,6 +191,17 @@ class Batcher(Generic[Item]):
         for waiting, vector in zip(batch, vectors, strict=True):
             if not waiting.answer.done():
                 waiting.answer.set_result(vector)
+        self._passed([waiting.caller for waiting in batch], seconds)
+
+    def _passed(self, callers: Sequence["tracing.SpanContext | None"], seconds: float) -> None:
+        """Measures a forward pass, and tells the traces of all who had an item in it."""
+        FORWARD.labels(self.model, self.modality).observe(seconds, tracing.exemplar(callers[0]))
+        tracing.shared(
+            f"forward {self.modality}",
+            callers,
+            seconds,
+            {"passerby.model": self.model, "passerby.batch.items": len(callers)},
+        )
 
     def _halving(self, items: list[Item]) -> NDArray[np.float32]:
         """The forward pass; where the device's memory is too small, in halves from now on."""

@@ -5,6 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
 import torch
+from prometheus_client import Gauge
+
+GPU_MEMORY = Gauge(
+    "passerby_embedder_gpu_memory_bytes",
+    "Memory of the GPU: used (by anybody), total.",
+    ["kind"],
+)
 
 
 class NoSuchDevice(Exception):
@@ -26,6 +33,14 @@ def choose_device(wanted: str) -> torch.device:
             f"take auto or cpu, or give the process a GPU and its driver"
         )
     return torch.device("cuda", number)
+
+
+def measure_memory(device: torch.device) -> None:
+    """Has /metrics show the memory of a GPU, as it is whenever somebody asks."""
+    if device.type == "cuda":
+        _, total = torch.cuda.mem_get_info(device)
+        GPU_MEMORY.labels("total").set(total)
+        GPU_MEMORY.labels("used").set_function(lambda: total - torch.cuda.mem_get_info(device)[0])
 
 
 class Device:

@@ -67,18 +67,18 @@ class GalleryDeletions:
 
     async def begin(self, gallery: str) -> Deletion:
         """From now on entries of the gallery are not indexed: see Fate."""
-        with redis_errors():
+        with redis_errors("HSET"):
             last = await self._begin(keys=[GALLERY_DELETIONS, INGEST_STREAM], args=[gallery])
         return Deletion(bytes(last), ended=False)
 
     async def end(self, gallery: str, deletion: Deletion) -> None:
         """Nothing of the gallery is left: what was pushed since is indexed."""
-        with redis_errors():
+        with redis_errors("HSET"):
             state = deletion.up_to + b" " + _ENDED.encode()
             await self._redis.hset(GALLERY_DELETIONS, gallery, state)
 
     async def last(self, gallery: str) -> Deletion | None:
-        with redis_errors():
+        with redis_errors("HGET"):
             return _deletion(await self._redis.hget(GALLERY_DELETIONS, gallery))
 
     async def fates(self, entries: Sequence[tuple[str, bytes]]) -> list[Fate]:
@@ -86,7 +86,7 @@ class GalleryDeletions:
         galleries = list(dict.fromkeys(gallery for gallery, _ in entries))
         if not galleries:
             return []
-        with redis_errors():
+        with redis_errors("HMGET"):
             states = await self._redis.hmget(GALLERY_DELETIONS, galleries)
         deletions = {name: _deletion(state) for name, state in zip(galleries, states, strict=True)}
         return [
@@ -101,7 +101,7 @@ class GalleryDeletions:
 
         known: entry -> its gallery, from one call to the next; starts empty.
         """
-        with redis_errors():
+        with redis_errors("XPENDING"):
             if not await self._redis.exists(INGEST_STREAM):
                 return 0
             groups = await self._redis.xinfo_groups(INGEST_STREAM)

@@ -9,6 +9,7 @@ from pymilvus import AsyncMilvusClient, MilvusClient, MilvusException
 from pymilvus.exceptions import DataNotMatchException, ParamError
 
 from services.gallery.filters import both, id_range, ids_in
+from services.gallery.store_calls import store_call
 from services.runtime.errors import NotFound, ServiceError, Unavailable, first_line
 
 # Ids that are asked for at once.
@@ -129,9 +130,13 @@ class Milvus:
 
     @contextlib.contextmanager
     def errors(self, what: str) -> Iterator[None]:
-        """The one place that says what an error of Milvus means to a caller."""
+        """The one place that says what an error of Milvus means to a caller; measures too.
+
+        what: begins with a word for the call, for example `search gallery people`.
+        """
         try:
-            yield
+            with store_call("milvus", what.partition(" ")[0], what):
+                yield
         except MilvusException as error:
             if error.code in NOT_FOUND:
                 raise NotFound(f"Milvus cannot {what}: {first_line(error)}") from error

@@ -52,7 +52,7 @@ class ModelVersions:
 
     async def serving(self, gallery: str) -> str:
         """The version that searches use."""
-        with self._milvus.errors(f"look up gallery {gallery}"):
+        with self._milvus.errors(f"find gallery {gallery}"):
             answer = await self._milvus.client.describe_alias(
                 alias_name(gallery), timeout=self._milvus.timeout_s
             )

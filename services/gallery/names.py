@@ -35,8 +35,9 @@ class Names:
             found, free = await self._look_up(gallery, waiting)
             ids |= found
             # After a lost race for an id look again: the winner may have been the same name.
-            won = await self._set_if_absent(gallery, [(id_, name) for name, id_ in free.items()])
-            ids |= {name: free[name] for name, mine in zip(free, won, strict=True) if mine}
+            if free:
+                won = await self._set_if_absent(gallery, [(id_, n) for n, id_ in free.items()])
+                ids |= {name: free[name] for name, mine in zip(free, won, strict=True) if mine}
             waiting = [name for name in free if name not in ids]
         return [ids.get(name) for name in filenames]
 
@@ -52,7 +53,7 @@ class Names:
 
     async def forget(self, gallery: str, ids: Sequence[int]) -> None:
         """Takes the names away; ids without one are passed over."""
-        with redis_errors():
+        with redis_errors("PIPELINE HDEL"):
             for chunk in _chunks(ids):
                 pipeline = self._redis.pipeline(transaction=False)
                 for id_ in chunk:
@@ -62,7 +63,7 @@ class Names:
 
     async def exist(self, gallery: str) -> bool:
         """Whether the gallery has any name."""
-        with redis_errors():
+        with redis_errors("EXISTS"):
             for keys in _chunks(_all_keys(gallery)):
                 if await self._redis.exists(*keys):
                     return True
@@ -70,7 +71,7 @@ class Names:
 
     async def forget_gallery(self, gallery: str) -> None:
         """Takes all of a gallery's names away."""
-        with redis_errors():
+        with redis_errors("UNLINK"):
             for keys in _chunks(_all_keys(gallery)):
                 await self._redis.unlink(*keys)
 
@@ -94,7 +95,7 @@ class Names:
 
     async def _values(self, gallery: str, ids: Iterable[int]) -> list[bytes | None]:
         values: list[bytes | None] = []
-        with redis_errors():
+        with redis_errors("PIPELINE HGET"):
             for chunk in _chunks(list(ids)):
                 pipeline = self._redis.pipeline(transaction=False)
                 for id_ in chunk:
@@ -105,7 +106,7 @@ class Names:
 
     async def _set_if_absent(self, gallery: str, names: Sequence[tuple[int, str]]) -> list[bool]:
         won: list[bool] = []
-        with redis_errors():
+        with redis_errors("PIPELINE HSETNX"):
             for chunk in _chunks(names):
                 pipeline = self._redis.pipeline(transaction=False)
                 for id_, name in chunk:

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from passerby.redis_errors import outage
+from services.gallery.store_calls import store_call
 from services.runtime.errors import Unavailable
 
 # A Redis whose node is lost refuses nothing. An attempt to connect, and a connection whose data
@@ -47,10 +48,16 @@ def _silence_options(url: str) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def redis_errors() -> Iterator[None]:
-    """Turns an outage of Redis into Unavailable; a wrong command stays what it is."""
+def redis_errors(command: str = "") -> Iterator[None]:
+    """Turns an outage of Redis into Unavailable; a wrong command stays what it is.
+
+    command: for example `HGET` or `PIPELINE HGET`, as which the body is measured; empty if the
+    body is more than that.
+    """
+    call = store_call("redis", command, command) if command else contextlib.nullcontext()
     try:
-        yield
+        with call:
+            yield
     except RedisError as error:
         fault = outage(error)
         if fault is None:

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import structlog
 from redis.exceptions import ResponseError
 
+from passerby import tracing
+from passerby.contract import CONSUMER_GROUP, INGEST_STREAM
 from services.gallery.gallery_deletions import Fate, GalleryDeletions
 from services.indexer.entries import Entry, read_entry
 from services.indexer.in_flight import Batch, InFlight, cancel
-from services.indexer.metrics import DEFERRED, QUEUE_ENTRIES, QUEUE_PENDING
+from services.indexer.metrics import DEFERRED, QUEUE_ENTRIES, QUEUE_OLDEST, QUEUE_PENDING
 from services.indexer.pipeline import Pipeline
 from services.indexer.recovery import Phase, Recovery
 from services.indexer.retry import retry_until_available
@@ -23,6 +25,14 @@ log = structlog.get_logger()
 _BATCH_BYTES = 32 * 1024 * 1024
 # How long a read waits for the first entry, and so how long the start of other work may wait.
 _BLOCK_MS = 500
+# What a trace says of an entry, in the words of OpenTelemetry.
+_PROCESS = {
+    "messaging.system": "redis",
+    "messaging.destination.name": INGEST_STREAM,
+    "messaging.consumer.group.name": CONSUMER_GROUP,
+    "messaging.operation.name": "process",
+    "messaging.operation.type": "process",
+}
 
 
 class Consumer:
@@ -117,7 +127,8 @@ class Consumer:
     async def _attempt(self, batch: Batch, entries: Sequence[Entry]) -> str:
         """Indexes the entries; returns why that failed, or an empty text."""
         try:
-            await self._index(batch, entries)
+            with _traced(entries):
+                await self._index(batch, entries)
         except Exception as error:
             reason, first = first_line(error), entries[0].id.decode()
             log.exception("not_indexed", entries=len(entries), first=first, reason=reason)
@@ -165,9 +176,10 @@ class Consumer:
         while True:
             try:
                 await self._stream.heartbeat(entry.id for entry in self._in_flight.entries)
-                length, pending = await self._stream.lengths()
-                QUEUE_ENTRIES.set(length)
-                QUEUE_PENDING.set(pending)
+                backlog = await self._stream.backlog()
+                QUEUE_ENTRIES.set(backlog.entries)
+                QUEUE_PENDING.set(backlog.pending)
+                QUEUE_OLDEST.set(backlog.oldest_s)
             except Unavailable as error:
                 log.debug("no_heartbeat", reason=str(error))
             except ResponseError as error:
@@ -185,3 +197,12 @@ def entries_per_batch(entries: Sequence[Entry], batch_images: int) -> int:
         _BATCH_BYTES * len(entries) // max(size, 1),
     )
     return min(max(fitting, 1), batch_images)
+
+
+def _traced(entries: Sequence[Entry]) -> contextlib.AbstractContextManager[None]:
+    """A span of each entry's trace, from now to its acknowledgement."""
+    members = [
+        (entry.trace_context, {"messaging.message.id": entry.id.decode()}) for entry in entries
+    ]
+    attributes = _PROCESS | {"messaging.batch.message_count": len(entries)}
+    return tracing.batch(f"process {INGEST_STREAM}", "consumer", members, attributes)

@@ -38,6 +38,8 @@ class Entry:
     gallery: str = ""
     images: list[Image] = field(default_factory=list)
     dead_letters: list[DeadLetterEntry] = field(default_factory=list)
+    trace_context: Mapping[str, str] = field(default_factory=dict)
+    """Which trace it belongs to, see queue.proto."""
     deferred: bool = False
     """Whether it waits for a storage that does not answer, or for the end of a deletion: not
     finished, and not at fault."""
@@ -73,6 +75,7 @@ def read_entry(entry_id: bytes, fields: Mapping[bytes, bytes], deliveries: int) 
         entry.reject(str(invalid))
         return entry
     entry.gallery = batch.gallery or DEFAULT_GALLERY
+    entry.trace_context = dict(batch.trace_context)
     if not GALLERY_NAME.fullmatch(entry.gallery):
         entry.reject(f"gallery {entry.gallery[:100]!r}: {GALLERY_RULE}")
         return entry

@@ -1,6 +1,13 @@
 """What the indexer counts and times."""
 
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Literal
+
 from prometheus_client import Counter, Gauge, Histogram
+
+from passerby import tracing
 
 ENTRIES = Counter("passerby_indexer_entries", "Entries of the queue that were acknowledged.")
 IMAGES = Counter("passerby_indexer_images", "Images that were indexed.")
@@ -20,8 +27,23 @@ QUEUE_ENTRIES = Gauge(
 QUEUE_PENDING = Gauge(
     "passerby_queue_pending", "Entries that an indexer has in flight, or had when it died."
 )
+QUEUE_OLDEST = Gauge(
+    "passerby_queue_oldest_seconds",
+    "How long ago the oldest entry that is not acknowledged was pushed; 0 without one.",
+)
 STAGE_SECONDS = Histogram(
     "passerby_indexer_stage_seconds",
     "Time that a batch spends in a stage, retries included.",
     ["stage"],
 )
+
+
+@contextlib.contextmanager
+def stage(name: Literal["fetch", "embed", "names", "images", "vectors"]) -> Iterator[None]:
+    """The body is a stage: timed, and a span of the batch's trace."""
+    start = time.perf_counter()
+    with tracing.step(name):
+        try:
+            yield
+        finally:
+            STAGE_SECONDS.labels(name).observe(time.perf_counter() - start, tracing.exemplar())

@@ -8,7 +8,7 @@ import structlog
 from services.gallery.vectors import Row, Vectors
 from services.indexer.embedding import ImageEmbedder
 from services.indexer.item import Item, row
-from services.indexer.metrics import STAGE_SECONDS
+from services.indexer.metrics import stage
 from services.indexer.retry import retry_until_available
 from services.runtime.embedder_client import Embedding
 from services.runtime.errors import EmbedderFailed, WrongModel
@@ -33,7 +33,7 @@ class ModelSwap:
             await self._vectors.upsert(gallery, version, rows)
             return await self._vectors.switch_when_complete(gallery, version)
 
-        with STAGE_SECONDS.labels("vectors").time():
+        with stage("vectors"):
             return await retry_until_available(attempt)
 
     async def write_as_served(self, gallery: str, serving: str, items: Mapping[int, Item]) -> None:
@@ -48,7 +48,7 @@ class ModelSwap:
         if not ids:
             return
         try:
-            with STAGE_SECONDS.labels("embed").time():
+            with stage("embed"):
                 results = await self._embedder.embed([items[id_].data for id_ in ids], serving)
         except (WrongModel, EmbedderFailed) as error:
             # They are written for the next version, and found once the gallery is switched to it.
@@ -61,5 +61,5 @@ class ModelSwap:
         ]
         if rows:
             # No switch: the gallery may have been switched meanwhile, and must not go back.
-            with STAGE_SECONDS.labels("vectors").time():
+            with stage("vectors"):
                 await retry_until_available(lambda: self._vectors.upsert(gallery, serving, rows))

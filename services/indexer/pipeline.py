@@ -14,7 +14,7 @@ from services.gallery.vectors import Row, Vectors
 from services.indexer.embedding import ImageEmbedder
 from services.indexer.entries import Entry, InvalidImageEntry, shown
 from services.indexer.item import Item, row
-from services.indexer.metrics import IMAGES, STAGE_SECONDS
+from services.indexer.metrics import IMAGES, stage
 from services.indexer.model_swap import ModelSwap
 from services.indexer.retry import retry_until_available
 from services.indexer.sources import ReadBudget, Sources
@@ -61,12 +61,12 @@ class Pipeline:
         items = [Item(entry, image) for entry in entries for image in entry.images]
         self._take_data(items)
         while items:
-            with STAGE_SECONDS.labels("fetch").time():
+            with stage("fetch"):
                 await self._fetch(items)
             items = [item for item in items if not (item.rejected or item.entry.deferred)]
             part = list(itertools.takewhile(lambda item: item.data, items))
             del items[: len(part)]
-            with STAGE_SECONDS.labels("embed").time():
+            with stage("embed"):
                 await self._embed(part)
             yield [item for item in part if item.embedding]
             for item in part:
@@ -170,14 +170,14 @@ class Pipeline:
         IMAGES.inc(len(named))
 
     async def _claim(self, gallery: str, filenames: Sequence[str]) -> list[int | None]:
-        with STAGE_SECONDS.labels("names").time():
+        with stage("names"):
             return await retry_until_available(lambda: self._names.claim(gallery, filenames))
 
     async def _write_images(self, gallery: str, named: Mapping[int, Item]) -> None:
         if self._images is None:
             return
         images, data = self._images, {id_: item.data for id_, item in named.items()}
-        with STAGE_SECONDS.labels("images").time():
+        with stage("images"):
             await retry_until_available(lambda: images.put(gallery, data))
 
     async def _write_vectors(self, gallery: str, named: Mapping[int, Item]) -> None:

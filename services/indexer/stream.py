@@ -9,7 +9,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from redis.asyncio import Redis
@@ -45,6 +45,27 @@ return 1
 """
 
 
+# How old the first entry is, by the clock that gave it its id; without the entry itself, which may
+# be large. Finished entries are deleted.
+_AGE_MS = """
+local first = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
+if not first then return 0 end
+local now = redis.call('TIME')
+return now[1] * 1000 + math.floor(now[2] / 1000) - tonumber(string.match(first[1], '%d+'))
+"""
+
+
+class Backlog(NamedTuple):
+    """The queue at one moment."""
+
+    entries: int
+    """That are not finished."""
+    pending: int
+    """Those of them that were delivered."""
+    oldest_s: float
+    """Since the oldest of them was pushed; 0 without one."""
+
+
 @dataclass(frozen=True)
 class Pending:
     """An entry that was delivered and is not finished."""
@@ -60,17 +81,18 @@ class Stream:
         # redis-py's types answer for its blocking and its asynchronous client at once.
         self._redis: Any = redis
         self._ack = redis.register_script(_ACK)
+        self._age_ms = redis.register_script(_AGE_MS)
         self._consumer = consumer
 
     async def ping(self) -> None:
         """Raises Unavailable if Redis does not answer."""
-        with redis_errors():
+        with redis_errors("PING"):
             await self._redis.ping()
 
     async def make_group(self) -> None:
         """Makes stream and group if they do not exist. From the first entry: finished ones are
         deleted, so whatever the stream holds still has to be done."""
-        with redis_errors():
+        with redis_errors("XGROUP CREATE"):
             try:
                 await self._redis.xgroup_create(
                     INGEST_STREAM, CONSUMER_GROUP, id="0", mkstream=True
@@ -83,7 +105,7 @@ class Stream:
         self, count: int, block_ms: int | None
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """Up to `count` new entries; waits for the first for `block_ms`, or not at all."""
-        with redis_errors():
+        with redis_errors("XREADGROUP"):
             answer = await self._redis.xreadgroup(
                 CONSUMER_GROUP,
                 self._consumer,
@@ -103,7 +125,7 @@ class Stream:
         return await self._pending(count, idle=idle_ms)
 
     async def _pending(self, count: int, **which: Any) -> list[Pending]:
-        with redis_errors():
+        with redis_errors("XPENDING"):
             answer = await self._redis.xpending_range(
                 INGEST_STREAM, CONSUMER_GROUP, min="-", max="+", count=count, **which
             )
@@ -113,7 +135,7 @@ class Stream:
         self, ids: Sequence[bytes], idle_ms: int
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """Takes over those of the entries that are still idle; counts as a delivery."""
-        with redis_errors():
+        with redis_errors("XCLAIM"):
             answer = await self._redis.xclaim(
                 INGEST_STREAM, CONSUMER_GROUP, self._consumer, idle_ms, list(ids)
             )
@@ -143,7 +165,7 @@ class Stream:
 
     async def _restamp(self, ids: list[bytes], **how: int) -> None:
         if ids:
-            with redis_errors():
+            with redis_errors("XCLAIM"):
                 await self._redis.xclaim(
                     INGEST_STREAM, CONSUMER_GROUP, self._consumer, 0, ids, justid=True, **how
                 )
@@ -151,7 +173,7 @@ class Stream:
     async def ack(self, entries: Iterable[Entry]) -> None:
         """Acknowledges entries, deletes them and writes their dead letters, each entry in one
         step."""
-        with redis_errors():
+        with redis_errors("XACK"):
             for entry in entries:
                 letters = [_arguments(letter) for letter in entry.dead_letters]
                 mine = await self._ack(
@@ -170,12 +192,12 @@ class Stream:
                             reason=letter.reason,
                         )
 
-    async def lengths(self) -> tuple[int, int]:
-        """(entries that are not finished, those of them that were delivered)."""
-        with redis_errors():
+    async def backlog(self) -> Backlog:
+        with redis_errors("XPENDING"):
             length = await self._redis.xlen(INGEST_STREAM)
             pending = (await self._redis.xpending(INGEST_STREAM, CONSUMER_GROUP))["pending"]
-        return int(length), int(pending)
+            age_ms = await self._age_ms(keys=[INGEST_STREAM])
+        return Backlog(int(length), int(pending), max(0.0, age_ms / 1000))
 
 
 def lost_group(error: Exception) -> bool:

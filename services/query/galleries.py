@@ -119,7 +119,7 @@ async def _gallery(
 async def _queue(stores: Stores, deadline: float) -> tuple[int, dict[str, int]]:
     """(unfinished entries, gallery -> rejected images and entries)."""
     async with within(deadline, "Redis"):
-        with redis_errors():
+        with redis_errors("XLEN"):
             pending = await stores.redis.xlen(INGEST_STREAM)
             counts = cast(dict[bytes, bytes], await stores.redis.hgetall(DEAD_LETTER_COUNTS))
     rejected = {name.decode(errors="replace"): int(count) for name, count in counts.items()}

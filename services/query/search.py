@@ -11,7 +11,9 @@ import numpy as np
 import structlog
 from google.protobuf.duration_pb2 import Duration
 from numpy.typing import NDArray
+from prometheus_client import Histogram
 
+from passerby import tracing
 from passerby.contract import MAX_WINDOW
 from passerby.v1 import search_pb2
 from services.gallery.filters import all_but, both
@@ -27,6 +29,13 @@ log = structlog.get_logger()
 # How often a page is topped up after some of its images turned out to be deleted.
 _ROUNDS = 4
 
+STEP_SECONDS = Histogram(
+    "passerby_search_step_seconds",
+    "Time of a step of a search that was answered: embed (caption or image to vector), search "
+    "(vector to ids), resolve (ids to filenames).",
+    ["step"],
+)
+
 
 @dataclass
 class _Timings:
@@ -40,7 +49,9 @@ class _Timings:
     def measure(self, step: Literal["embed", "search", "resolve"]) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        setattr(self, step, getattr(self, step) + time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        STEP_SECONDS.labels(step).observe(seconds, tracing.exemplar())
+        setattr(self, step, getattr(self, step) + seconds)
 
 
 async def search(

@@ -1,6 +1,6 @@
 """The embedder's client: images and captions in, embeddings or the reasons for a rejection out."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -8,11 +8,14 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from passerby import tracing
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.runtime.errors import EmbedderFailed, from_status
 from services.runtime.health import PROBE_TIMEOUT_S
 
 T = TypeVar("T")
+
+_SERVICE = embedder_pb2.DESCRIPTOR.services_by_name["Embedder"].full_name
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class EmbedderClient:
     ) -> list[Embedding | Rejected]:
         """One result for each encoded image, in order."""
         request = embedder_pb2.EmbedImagesRequest(images=images, model=version)
-        response = await _answer(self._stub.EmbedImages(request, timeout=timeout_s))
+        response = await _call("EmbedImages", self._stub.EmbedImages, request, timeout_s)
         return _results(response, len(images))
 
     async def embed_captions(
@@ -58,8 +61,17 @@ class EmbedderClient:
     ) -> list[Embedding | Rejected]:
         """One result for each caption, in order."""
         request = embedder_pb2.EmbedCaptionsRequest(captions=captions, model=version)
-        response = await _answer(self._stub.EmbedCaptions(request, timeout=timeout_s))
+        response = await _call("EmbedCaptions", self._stub.EmbedCaptions, request, timeout_s)
         return _results(response, len(captions))
+
+
+async def _call(
+    method: str, call: Callable[..., Awaitable[T]], request: object, timeout_s: float
+) -> T:
+    """Within a trace, a span of it, which the embedder goes on with."""
+    name = f"{_SERVICE}/{method}"
+    with tracing.step(name, "client", {"rpc.system.name": "grpc", "rpc.method": name}):
+        return await _answer(call(request, timeout=timeout_s, metadata=tracing.metadata()))
 
 
 async def _answer(call: Awaitable[T]) -> T:

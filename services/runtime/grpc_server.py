@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import Histogram
 
+from passerby import tracing
 from passerby.channel import MESSAGE_LIMITS
 from services.runtime.errors import ServiceError
 from services.runtime.health import Health
@@ -26,6 +27,10 @@ MAX_CONNECTION_AGE_MS = 60_000
 
 # gRPC's clients refuse trailers of 8 KiB, in which a character may take twelve.
 MAX_MESSAGE_CHARACTERS = 600
+
+# Who waits for a service asks this every second.
+_PROBES = frozenset({"passerby.v1.Embedder/GetModel"})
+_RPC = {"rpc.system.name": "grpc"}
 
 RPC_SECONDS = Histogram("passerby_rpc_seconds", "Time to answer a call.", ["method", "code"])
 
@@ -45,35 +50,52 @@ class _Calls(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
-        method = handler_call_details.method.rpartition("/")[2]
-        answer = cast(Handler, handler.unary_unary)
+        path = handler_call_details.method.removeprefix("/")
+        measured = _measured(path.rpartition("/")[2], cast(Handler, handler.unary_unary))
 
-        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-            start = time.perf_counter()
-            code = grpc.StatusCode.OK
-            try:
-                return await answer(request, context)
-            except ServiceError as error:
-                code = error.status
-                await context.abort(code, str(error)[:MAX_MESSAGE_CHARACTERS])
-            except grpc.aio.AbortError:
-                code = grpc.StatusCode.UNKNOWN
-                raise
-            except Exception:  # the last line of defence: the neighbours' calls go on
-                code = grpc.StatusCode.INTERNAL
-                reference = uuid.uuid4().hex[:8]
-                log.exception("call_failed", method=method, reference=reference)
-                await context.abort(
-                    code, f"unexpected error in {method}; the service's log has it as {reference}"
-                )
-            finally:
-                RPC_SECONDS.labels(method, code.name).observe(time.perf_counter() - start)
+        async def traced(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            carrier = {key: str(value) for key, value in context.invocation_metadata() or ()}
+            with tracing.entry(path, "server", carrier, _RPC | {"rpc.method": path}) as span:
+                return await measured(request, context, span)
 
+        is_traced = tracing.is_on() and path.startswith("passerby.") and path not in _PROBES
         return grpc.unary_unary_rpc_method_handler(
-            cast(Any, call),
+            cast(Any, traced if is_traced else measured),
             request_deserializer=handler.request_deserializer,
             response_serializer=handler.response_serializer,
         )
+
+
+def _measured(method: str, answer: Handler) -> Callable[..., Awaitable[Any]]:
+    async def call(
+        request: Any,
+        context: grpc.aio.ServicerContext[Any, Any],
+        span: tracing.Span | None = None,
+    ) -> Any:
+        start = time.perf_counter()
+        code = grpc.StatusCode.OK
+        try:
+            return await answer(request, context)
+        except ServiceError as error:
+            code = error.status
+            await context.abort(code, str(error)[:MAX_MESSAGE_CHARACTERS])
+        except grpc.aio.AbortError:
+            code = grpc.StatusCode.UNKNOWN
+            raise
+        except Exception:  # the last line of defence: the neighbours' calls go on
+            code = grpc.StatusCode.INTERNAL
+            reference = uuid.uuid4().hex[:8]
+            log.exception("call_failed", method=method, reference=reference)
+            await context.abort(
+                code, f"unexpected error in {method}; the service's log has it as {reference}"
+            )
+        finally:
+            tracing.answered(span, code.name)
+            RPC_SECONDS.labels(method, code.name).observe(
+                time.perf_counter() - start, tracing.exemplar()
+            )
+
+    return call
 
 
 def make_server(health: Health, *service_names: str) -> grpc.aio.Server:

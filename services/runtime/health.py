@@ -23,6 +23,9 @@ Probe = Callable[[], Awaitable[object]]
 """Raises when what it asks is not well."""
 
 READY = Gauge("passerby_ready", "1 while the service can do its work, else 0.")
+DEPENDENCY_UP = Gauge(
+    "passerby_dependency_up", "1 while what the service needs is well, else 0.", ["dependency"]
+)
 
 
 class Health:
@@ -43,6 +46,7 @@ class Health:
     async def start(self) -> None:
         await self.servicer.set("live", SERVING)
         for name in self.problems:
+            DEPENDENCY_UP.labels(name).set(0)
             await self.servicer.set(name, NOT_SERVING)
         await self._publish()
 
@@ -54,6 +58,7 @@ class Health:
         """Sets what is wrong with a dependency; an empty problem means that it is well."""
         before, self.problems[dependency] = self.problems[dependency], problem
         if bool(before) != bool(problem):
+            DEPENDENCY_UP.labels(dependency).set(not problem)
             await self.servicer.set(dependency, NOT_SERVING if problem else SERVING)
             await self._publish()
             if problem:

@@ -2,9 +2,15 @@
 
 import logging
 import sys
+import time
 from typing import Literal
 
 import structlog
+
+from passerby import tracing
+
+# OpenTelemetry says at each attempt that its collector is away.
+_OPENTELEMETRY_EVERY_S = 300.0
 
 
 def configure(
@@ -14,6 +20,7 @@ def configure(
     console = form == "console" or (form == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _trace,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
@@ -30,6 +37,7 @@ def configure(
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_Seldom())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -43,3 +51,28 @@ def configure(
     # ours says it once, with what is being done about it.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _trace(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Adds the ids by which the trace that the line belongs to is found."""
+    event.update(tracing.ids())
+    return event
+
+
+class _Seldom(logging.Filter):
+    """Lets one of OpenTelemetry's own lines through every five minutes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._quiet_until = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("opentelemetry"):
+            return True
+        now = time.monotonic()
+        if now < self._quiet_until:
+            return False
+        self._quiet_until = now + _OPENTELEMETRY_EVERY_S
+        return True

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 import structlog
 from prometheus_client import start_http_server
 
+from passerby import tracing
 from services.runtime import logs
 from services.runtime.grpc_server import PortTaken
 from services.runtime.health import Health
@@ -41,6 +42,7 @@ def run(
         sys.exit(2)
     logs.configure(service, values.log_level, values.log_format)
     log.info("starting", **shown(values))
+    end_tracing = tracing.start(f"passerby-{service}") if values.otlp_endpoint else None
     try:
         if values.metrics_port:
             start_http_server(values.metrics_port, addr=values.host)
@@ -48,6 +50,9 @@ def run(
     except (CannotStart, PortTaken, OSError) as error:
         log.error("cannot_start", reason=str(error))  # noqa: TRY400 - the reason is all of it
         sys.exit(2)
+    finally:
+        if end_tracing:
+            end_tracing()
     log.info("stopped")
 
 

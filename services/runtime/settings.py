@@ -8,6 +8,8 @@ from typing import Literal, TypeVar
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from passerby.tracing import ENDPOINT
+
 S = TypeVar("S", bound="ServiceSettings")
 
 
@@ -36,6 +38,13 @@ class ServiceSettings(BaseSettings):
         "auto",
         validation_alias="LOG_FORMAT",
         description="auto: console on a terminal, JSON elsewhere",
+    )
+    otlp_endpoint: str = Field(
+        "",
+        pattern="^(https?://.+)?$",
+        validation_alias=ENDPOINT,
+        description="http:// or https:// address of a collector that takes traces (OTLP over gRPC, "
+        "usually port 4317); OpenTelemetry's other OTEL_* variables hold too; empty: no traces",
     )
 
 

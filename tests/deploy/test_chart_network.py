@@ -116,7 +116,11 @@ def _peer_matches(peers: list[Object] | None, place: Place) -> bool:
 def flows(values: Values) -> set[tuple[str, str, int]]:
     """(from, to, port) of everything that can happen, over every port that anybody listens on."""
     network = Network(objects(values))
-    ports: dict[str, set[int]] = {**network.ports, "dns": {53}, "internet": {80, 443, 6380, 9000}}
+    ports: dict[str, set[int]] = {
+        **network.ports,
+        "dns": {53},
+        "internet": {80, 443, 4317, 6380, 9000},
+    }
     places = [*network.pods, PUSH, *OUTSIDE]
     return {
         (source.name, target.name, port)
@@ -216,6 +220,7 @@ def test_peers_that_may_search_push_and_scrape_can_be_named() -> None:
         (SINGLE["s3-images"], {(s, 9000) for s in ("indexer", "query", "push")}),
         (SINGLE["s3-of-aws"], {(s, 443) for s in ("indexer", "query", "push")}),
         (SINGLE["model-by-s3"], {("embedder", 443)}),
+        (SINGLE["traced"], {("embedder", 4317), ("indexer", 4317), ("query", 4317)}),
         (SINGLE["tuned"], {(s, 443) for s in ("indexer", "query", "push")}),
         ({}, set()),
     ],

@@ -9,6 +9,8 @@ from redis import Redis
 
 from deploy.local.stack import Stack
 from passerby import Client
+from tests.support.otlp import Receiver, receiving
+from tests.support.processes import free_port
 from tests.support.stack import People, make_stack, passerby
 from training.synthetic.dataset import generate
 
@@ -18,11 +20,25 @@ IMAGES = 1200
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def collector() -> Iterator[Receiver]:
+    """Receives the stack's traces."""
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory, collector: Receiver) -> Iterator[Stack]:
     state = tmp_path_factory.mktemp("stack")
     allowed = state / "allowed"
     allowed.mkdir()
-    stack = make_stack(state, INDEXER_ALLOWED_ROOTS=str(allowed))
+    stack = make_stack(
+        state,
+        INDEXER_ALLOWED_ROOTS=str(allowed),
+        EMBEDDER_METRICS_PORT=str(free_port()),
+        INDEXER_METRICS_PORT=str(free_port()),
+        OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,
+        OTEL_BSP_SCHEDULE_DELAY="100",
+    )
     stack.up()
     yield stack
     stack.down()

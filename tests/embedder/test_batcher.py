@@ -236,3 +236,20 @@ def test_counters_are_there_before_anything_is_counted(network: Network) -> None
         )
         assert found == 0, reason
     assert REGISTRY.get_sample_value("passerby_embedder_embedded_total", labels) == 0
+
+
+async def test_the_wait_of_the_oldest_item_is_measured(make: Make, network: Network) -> None:
+    def waited() -> float:
+        labels = {"model": "tiny", "modality": "images"}
+        return REGISTRY.get_sample_value("passerby_embedder_wait_seconds_sum", labels) or 0
+
+    before, batcher = waited(), make()
+    network.go_on.clear()
+    first = asyncio.create_task(batcher.embed(1))
+    while not network.entered.is_set():
+        await asyncio.sleep(0.01)
+    second = asyncio.create_task(batcher.embed(2))
+    await asyncio.sleep(0.2)
+    network.go_on.set()
+    await asyncio.gather(first, second)
+    assert waited() - before > 0.2

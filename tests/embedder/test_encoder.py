@@ -9,7 +9,7 @@ import torch
 
 from services.embedder.dcpl.network import IMAGE_TOWERS
 from services.embedder.dcpl.precision import choose_precision
-from services.embedder.device import NoSuchDevice, choose_device
+from services.embedder.device import GPU_MEMORY, NoSuchDevice, choose_device, measure_memory
 from services.embedder.encoder import Encoder
 from tests.support.embedder import Bare
 from tests.support.models import random_network
@@ -88,3 +88,11 @@ def test_cpu_is_the_cpu_even_beside_a_gpu() -> None:
 def test_a_precision_that_was_asked_for_is_taken() -> None:
     assert choose_precision("float32", CPU, 128) == torch.float32
     assert choose_precision("bfloat16", CPU, 128) == torch.bfloat16
+
+
+@pytest.mark.cuda
+def test_the_memory_of_a_gpu_is_measured() -> None:
+    measure_memory(torch.device("cuda"))
+    (family,) = GPU_MEMORY.collect()
+    memory = {sample.labels["kind"]: sample.value for sample in family.samples}
+    assert 0 < memory["used"] < memory["total"]

@@ -1,6 +1,7 @@
 """Entries are acknowledged once, with their dead letters, and leave nothing pending."""
 
 import asyncio
+import time
 
 from passerby.contract import CONSUMER_GROUP, INGEST_STREAM
 from services.indexer.entries import read_entry
@@ -37,3 +38,15 @@ async def test_an_entry_deleted_by_hand_does_not_stay_pending(
     async with indexer.running(), asyncio.timeout(10):
         while stack.redis.xpending(INGEST_STREAM, CONSUMER_GROUP)["pending"]:
             await asyncio.sleep(0.05)
+
+
+async def test_the_backlog_says_how_old_its_oldest_entry_is(indexer: Indexer, stack: Stack) -> None:
+    await indexer.stream.make_group()
+    assert await indexer.stream.backlog() == (0, 0, 0.0)
+    a_minute_ago = int(1000 * (time.time() - 60))
+    stack.redis.xadd(INGEST_STREAM, {"batch": b""}, id=f"{a_minute_ago}-0")
+    stack.redis.xadd(INGEST_STREAM, {"batch": b""})
+    await indexer.stream.read(1, None)
+    entries, pending, oldest_s = await indexer.stream.backlog()
+    assert (entries, pending) == (2, 1)
+    assert 60 <= oldest_s < 90

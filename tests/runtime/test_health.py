@@ -59,8 +59,10 @@ async def test_readiness_is_measured(health: Health) -> None:
     assert measured() == 0
     await health.report("redis", "")
     assert measured() == 1
+    assert REGISTRY.get_sample_value("passerby_dependency_up", {"dependency": "redis"}) == 1
     await health.report("redis", "refused")
     assert measured() == 0
+    assert REGISTRY.get_sample_value("passerby_dependency_up", {"dependency": "redis"}) == 0
     await health.report("redis", "")
     await health.drain()
     assert measured() == 0

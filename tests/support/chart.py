@@ -167,7 +167,9 @@ MODELS: dict[str, Values] = {
 SCALING: Values = {
     service: {"autoscaling": {"enabled": True}} for service in ("embedder", "indexer", "query")
 }
-MONITORED: Values = {"monitoring": {"serviceMonitor": True, "rules": True, "labels": {"a": "b"}}}
+MONITORED: Values = {
+    "monitoring": {"serviceMonitor": True, "rules": True, "dashboard": True, "labels": {"a": "b"}}
+}
 
 # One change each, so that a failure names it.
 SINGLE: dict[str, Values] = {
@@ -234,6 +236,7 @@ SINGLE: dict[str, Values] = {
     "no-budgets": {"podDisruptionBudget": {"enabled": False}},
     "no-metrics": {"monitoring": {"enabled": False}},
     "monitored": MONITORED,
+    "traced": {"tracing": {"endpoint": "http://collector.example:4317"}},
     "tuned": {
         "settings": {"LOG_LEVEL": "debug"},
         "gallery": {"settings": {"MILVUS_INDEX": "HNSW", "MILVUS_INDEX_PARAMS": {"M": 16}}},

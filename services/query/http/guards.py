@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler, Middleware
 from grpc import StatusCode
 from prometheus_client import Histogram
 
+from passerby import tracing
 from services.runtime.errors import HTTP_STATUS, Forbidden, InvalidRequest, ServiceError
 
 log = structlog.get_logger()
@@ -36,7 +37,22 @@ def guards(host: str) -> list[Middleware]:
 
 @web.middleware
 async def errors_and_metrics(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns exceptions into `{code, message}`; measures and logs every request."""
+    """Turns exceptions into `{code, message}`; measures, logs and traces every request."""
+    route = _route(request)
+    if not (tracing.is_on() and route.startswith("/v1/")):  # not the page's files, nor probes
+        return await _answered(request, handler, None)
+    attributes = {
+        "http.request.method": request.method,
+        "url.scheme": request.scheme,
+        "url.path": route,  # as it came it may hold a filename
+    }
+    with tracing.entry(f"{request.method} {route}", "server", request.headers, attributes) as span:
+        return await _answered(request, handler, span)
+
+
+async def _answered(
+    request: web.Request, handler: Handler, span: "tracing.Span | None"
+) -> web.StreamResponse:
     start = time.perf_counter()
     try:
         response = await handler(request)
@@ -54,7 +70,10 @@ async def errors_and_metrics(request: web.Request, handler: Handler) -> web.Stre
     response.headers["X-Content-Type-Options"] = "nosniff"
     seconds = time.perf_counter() - start
     status = str(response.status)
-    HTTP_SECONDS.labels(request.method, _route(request), status).observe(seconds)
+    tracing.answered_http(span, _route(request), response.status)
+    HTTP_SECONDS.labels(request.method, _route(request), status).observe(
+        seconds, tracing.exemplar()
+    )
     log.debug(
         "answered",
         method=request.method,

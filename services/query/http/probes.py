@@ -3,7 +3,8 @@
 from http import HTTPStatus
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
 
 from services.runtime.health import Health
 
@@ -27,5 +28,7 @@ async def _live(request: web.Request) -> web.Response:  # noqa: ARG001 - aiohttp
     return web.json_response({"live": True})
 
 
-async def _metrics(request: web.Request) -> web.Response:  # noqa: ARG001 - aiohttp's signature
-    return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+async def _metrics(request: web.Request) -> web.Response:
+    """In OpenMetrics for those who accept it: only that form has exemplars."""
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type})

@@ -35,6 +35,13 @@ ports:
 {{- end }}
 {{- end }}
 
+{{/* To the collector of traces, wherever it is. */}}
+{{- define "passerby.tracingEgress" }}
+{{- with .Values.tracing.endpoint }}
+- {{- include "passerby.port" ((urlParse .).host | splitList ":" | last) | trim | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{- define "passerby.s3Egress" }}
 - {{- include "passerby.port" (include "passerby.s3Port" .) | trim | nindent 2 }}
 {{- end }}
@@ -58,6 +65,7 @@ ports:
 {{- if include "passerby.usesS3" . }}
 {{- include "passerby.s3Egress" . }}
 {{- end }}
+{{- include "passerby.tracingEgress" . }}
 {{- end }}
 
 {{- define "passerby.redisEgress" }}

@@ -157,6 +157,9 @@ the services read numbers, booleans and maps (and a float never turns into 1e+06
 {{ $prefix }}_PORT: {{ .port | quote }}
 {{ $prefix }}_METRICS_PORT: {{ ternary "9090" "0" .root.Values.monitoring.enabled | quote }}
 {{ $prefix }}_DRAIN_S: {{ include "passerby.drainSeconds" . | quote }}
+{{- with .root.Values.tracing.endpoint }}
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ . | quote }}
+{{- end }}
 {{- include "passerby.settings" .root.Values.settings }}
 {{- end }}
 
