@@ -118,6 +118,11 @@ FAULTS = (
         "first start",
     ),
     Fault(
+        ("NOT_SERVING",),
+        "it waits for what it depends on: `passerby doctor` says for what, and its log "
+        "(`still_waiting`) why",
+    ),
+    Fault(
         ("still terminating", "Node is not ready"),
         "its node does not answer: mend it, or remove it (`kubectl delete node NODE`), so that "
         "its pods and volumes may move",

@@ -10,6 +10,7 @@ from typing import Any
 from passerby.cluster.access import Cluster, component, is_ours
 from passerby.cluster.doctor.faults import remedy_for
 from passerby.cluster.doctor.finding import Finding, failed, ok
+from passerby.counted import counted
 
 # Pods of `helm test` and `passerby push --job`: that they ended says nothing about the services.
 _RUN_ONCE = ("selftest", "push")
@@ -113,13 +114,17 @@ def _problem_of_container(status: Any) -> Problem | None:
     if waiting:
         # CrashLoopBackOff's own message says how long it waits, and not why.
         message = f" ({waiting.message})" if waiting.message and not before else ""
-        detail = f"{status.name} is waiting: {waiting.reason}{message}{_end(before)}"
+        last = f", last: {_end(before)}" if before else ""
+        detail = f"{status.name} is waiting: {waiting.reason}{message}{last}"
         explained = bool(waiting.message or before)
         return replace(_problem(status.name, detail, before), explained=explained)
     if ended and ended.exit_code:
-        return _problem(status.name, f"{status.name} ended{_end(ended)}", before)
-    if status.restart_count >= _RESTARTS and before and _ended_recently(before):
-        detail = f"{status.name} was restarted {status.restart_count} times{_end(before)}"
+        return _problem(status.name, f"{status.name} ended: {_end(ended)}", ended)
+    # One restart need not mean anything, unless this is a moment between two.
+    often = status.restart_count >= _RESTARTS or not status.ready
+    if often and before and _ended_recently(before):
+        times = counted(status.restart_count, "time", "times")
+        detail = f"{status.name} was restarted {times}, last: {_end(before)}"
         return _problem(status.name, detail, before)
     return None
 
@@ -131,9 +136,7 @@ def _problem(container: str, detail: str, before: Any) -> Problem:
 
 def _end(ended: Any) -> str:
     """How a container ended, and its last words."""
-    if ended is None:
-        return ""
-    return f", last: {ended.reason} with exit code {ended.exit_code}{last_words(ended)}"
+    return f"{ended.reason} with exit code {ended.exit_code}{last_words(ended)}"
 
 
 def _ended_recently(ended: Any) -> bool:

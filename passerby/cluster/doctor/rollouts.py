@@ -66,7 +66,7 @@ def unfinished(workload: Workload) -> str:
     """
     item, status, wanted = workload.item, workload.item.status, _replicas(workload)
     if (status.observed_generation or 0) < item.metadata.generation:
-        return "Kubernetes has not looked at its newest version yet"
+        return "its newest version is not looked at yet"
     if workload.kind == "statefulset":
         if (status.ready_replicas or 0) < wanted:
             return "not all of its pods are ready"
@@ -75,9 +75,9 @@ def unfinished(workload: Workload) -> str:
         return ""
     updated, total = status.updated_replicas or 0, status.replicas or 0
     if updated < wanted:
-        return "not all pods of the newest version have been made"
+        return "new pods are still to be made"
     if total > updated:
-        return f"{total - updated} of an old version still there, as the new one is not ready"
+        return f"not ready beside {total - updated} of an old version"
     if (status.available_replicas or 0) < updated:
         return "not all of its pods are ready"
     return ""

@@ -50,8 +50,7 @@ def test_a_half_rolled_out_release_names_the_pod_and_the_reason(
     api.objects["pods"][3] = pod("indexer", 1, waiting="ImagePullBackOff")
     problems = failures(api, tmp_path)
     assert problems["rollouts"].detail == (
-        "deployment/passerby-indexer: 1 of 2 ready, 1 up to date; not all pods of the newest "
-        "version have been made"
+        "deployment/passerby-indexer: 1 of 2 ready, 1 up to date; new pods are still to be made"
     )
     assert "rollout status deployment/passerby-indexer" in problems["rollouts"].remedy
     assert "ImagePullBackOff" in problems["pods"].detail

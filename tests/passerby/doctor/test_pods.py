@@ -152,15 +152,19 @@ def test_what_stands_in_an_event_only_is_shown() -> None:
     assert "ReadWriteMany" in remedy
 
 
-def test_restarts_of_long_ago_are_no_problem() -> None:
-    def restarted(when: datetime.datetime) -> Any:
+def test_restarts_are_a_problem_if_they_are_recent_and_many_or_it_is_not_ready() -> None:
+    def restarted(when: datetime.datetime, count: int = 5, *, ready: bool = True) -> Any:
         last = {"terminated": ended("x") | {"finishedAt": when.isoformat()}}
-        return pod(restartCount=5, lastState=last)
+        return pod(restartCount=count, lastState=last, ready=ready)
 
     recent = problem_of(restarted(NOW - datetime.timedelta(minutes=5)))
     assert recent
     assert recent.detail.startswith("embedder was restarted 5 times, last: Error with exit code 2")
     assert problem_of(restarted(NOW - datetime.timedelta(hours=5))) is None
+    assert problem_of(restarted(NOW, 1)) is None
+    between_two = problem_of(restarted(NOW, 1, ready=False))
+    assert between_two
+    assert between_two.detail.startswith("embedder was restarted 1 time, last: Error")
 
 
 @pytest.mark.parametrize(("minutes", "fails"), [(5, False), (-10, True)])

@@ -29,12 +29,12 @@ def stateful_set(status: dict[str, Any]) -> Workload:
     ("status", "why"),
     [
         ({}, ""),
-        ({"observedGeneration": 1}, "Kubernetes has not looked at its newest version yet"),
-        ({"updatedReplicas": 1}, "not all pods of the newest version have been made"),
+        ({"observedGeneration": 1}, "its newest version is not looked at yet"),
+        ({"updatedReplicas": 1}, "new pods are still to be made"),
         # The new pod crash-loops, or cannot be pulled or scheduled, beside the old ones.
         (
             {"replicas": 3, "updatedReplicas": 2, "unavailableReplicas": 1},
-            "1 of an old version still there, as the new one is not ready",
+            "not ready beside 1 of an old version",
         ),
         ({"readyReplicas": 1, "availableReplicas": 1}, "not all of its pods are ready"),
     ],
