@@ -1,7 +1,12 @@
 """Asks a service through gRPC's standard health protocol whether it can do its work."""
 
+from typing import Final
+
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+# What indexer and query wait for before they are ready.
+DEPENDENCIES: Final = ("embedder", "milvus", "redis")
 
 
 def is_serving(channel: grpc.Channel, name: str = "", *, timeout_s: float) -> bool:

@@ -5,6 +5,7 @@ caption, and deletes them. Reports each step; the first that fails ends it with 
 """
 
 import importlib.resources
+import os
 import sys
 import time
 import uuid
@@ -12,16 +13,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import click
+import grpc
 
 from passerby.client import Client
 from passerby.counted import counted
-from passerby.errors import PasserbyError, Refused
+from passerby.errors import PasserbyError, Refused, Unavailable
 from passerby.values import Image
 
 GALLERY = "selftest"
 CAPTION = "a person in a red shirt and blue trousers"
 INDEX_TIMEOUT_S = 120.0
 POLL_S = 0.2
+HEALTH_TIMEOUT_S = 5
 
 
 class StepFailed(Exception):
@@ -42,6 +45,8 @@ class SelfTest:
     client: Client
     images: Mapping[str, bytes]
     """Filename -> image; the filenames are this run's own, so that two runs do not collide."""
+    unready: str = ""
+    """Address of query's gRPC port at pods that are not ready, too; empty: there is none."""
 
     def steps(self) -> dict[str, Callable[[], str]]:
         """Name -> step, in order."""
@@ -54,7 +59,10 @@ class SelfTest:
         }
 
     def reach(self) -> str:
-        galleries = counted(len(self.client.galleries()), "gallery", "galleries")
+        try:
+            galleries = counted(len(self.client.galleries()), "gallery", "galleries")
+        except Unavailable as error:
+            raise StepFailed(f"{error}{self._what_query_waits_for()}") from error
         return f"{self.client.query} answers and has {galleries}"
 
     def push(self) -> str:
@@ -95,6 +103,25 @@ class SelfTest:
             raise StepFailed(f"{name} was deleted and is still found")
         return f"{deleted} images were deleted"
 
+    def _what_query_waits_for(self) -> str:
+        """Pods that are not ready have no address in query's own Service."""
+        if not self.unready:
+            return ""
+        # Where query runs this package is there; a client does not need it.
+        from passerby.health import DEPENDENCIES, is_serving
+
+        try:
+            with grpc.insecure_channel(self.unready) as channel:
+                missing = [
+                    name
+                    for name in DEPENDENCIES
+                    if not is_serving(channel, name, timeout_s=HEALTH_TIMEOUT_S)
+                ]
+        except grpc.RpcError:
+            return "; none of its pods runs: `passerby doctor` says why"
+        waits = f"; its pods wait for {', '.join(missing)}: `passerby doctor` says why"
+        return waits if missing else ""
+
     def _is_indexed(self, filename: str) -> bool:
         try:
             self.client.search(filename=filename, gallery=GALLERY, top_k=1)
@@ -111,11 +138,12 @@ class SelfTest:
 
 
 def main() -> None:
-    """$PASSERBY_QUERY and $REDIS_URL say where the services are."""
+    """$PASSERBY_QUERY, $PASSERBY_QUERY_UNREADY and $REDIS_URL say where the services are."""
     run = uuid.uuid4().hex[:8]
     images = {f"{run}/{name}": data for name, data in drawn_people().items()}
+    unready = os.environ.get("PASSERBY_QUERY_UNREADY", "")
     with Client() as client:
-        for name, step in SelfTest(client, images).steps().items():
+        for name, step in SelfTest(client, images, unready).steps().items():
             try:
                 click.echo(f"{name}: {step()}")
             except (StepFailed, PasserbyError) as error:

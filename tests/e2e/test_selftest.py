@@ -4,13 +4,17 @@ import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
 import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from deploy.local.stack import REPOSITORY, Stack
 from passerby import Client, Unavailable, selftest
 from tests.support.processes import free_port
 
+_STATES = health_pb2.HealthCheckResponse
 STEPS = ["reach", "push", "index", "search", "delete"]
 
 
@@ -46,6 +50,24 @@ def test_a_query_service_that_is_away_fails_the_first_step(stack: Stack) -> None
     assert code == 1
     assert list(said) == ["reach"]
     assert said["reach"].startswith(f"FAILED: the query service at {nowhere}")
+
+
+def test_a_query_service_that_waits_for_milvus_says_so() -> None:
+    """Its pods run, but as long as they are not ready nobody else reaches them."""
+    servicer = health.HealthServicer()
+    for name in ("embedder", "milvus", "redis"):
+        here = name == "redis"
+        servicer.set(name, (_STATES.SERVING if here else _STATES.NOT_SERVING))
+    server = grpc.server(ThreadPoolExecutor(1))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    unready = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    with Client(query=f"127.0.0.1:{free_port()}") as client:
+        with pytest.raises(selftest.StepFailed, match="its pods wait for embedder, milvus: "):
+            selftest.SelfTest(client, {}, unready).reach()
+        server.stop(None).wait()
+        with pytest.raises(selftest.StepFailed, match="none of its pods runs"):
+            selftest.SelfTest(client, {}, unready).reach()
 
 
 def test_a_queue_that_is_away_fails_the_push(stack: Stack) -> None:

@@ -11,12 +11,11 @@ from passerby.cluster.doctor.faults import remedy_for
 from passerby.cluster.doctor.finding import Finding, failed, not_examined, ok, skipped
 from passerby.cluster.doctor.pods import is_ready, is_running, leaves
 from passerby.cluster.port_forward import forwarded
-from passerby.health import is_serving
+from passerby.health import DEPENDENCIES, is_serving
 
 QUERY_PORT = 50052
 # The services that have dependencies, and the ports on which they report their health.
 _HEALTH_PORTS = {"indexer": 50053, "query": QUERY_PORT}
-_DEPENDENCIES = ("embedder", "milvus", "redis")
 _TIMEOUT_S = 10
 # A service that waits says so every 30 seconds.
 _LOG_S = 90
@@ -46,15 +45,13 @@ def _finding(cluster: Cluster, service: str, pod: str, port: int) -> Finding:
             grpc.insecure_channel(address) as channel,
         ):
             missing = [
-                name
-                for name in _DEPENDENCIES
-                if not is_serving(channel, name, timeout_s=_TIMEOUT_S)
+                name for name in DEPENDENCIES if not is_serving(channel, name, timeout_s=_TIMEOUT_S)
             ]
     except grpc.RpcError as error:
         detail = f"{service} does not report its health ({error.details()})"
         return failed("dependencies", detail, logs)
     if not missing:
-        return ok("dependencies", f"{service} reaches {', '.join(_DEPENDENCIES)}")
+        return ok("dependencies", f"{service} reaches {', '.join(DEPENDENCIES)}")
     reasons = reasons_in(cluster.log(pod, service, since_s=_LOG_S))
     named = [f"{name} ({reasons[name]})" if name in reasons else name for name in missing]
     detail = f"{service} cannot reach {', '.join(named)}"
