@@ -95,7 +95,8 @@ class Batcher(Generic[Item]):
         self._in_hand = 0
         self._arrived = asyncio.Event()
         # From the start, at 0: of a series that begins with its first event `rate` misses that one.
-        EMBEDDED.labels(model, modality)
+        for series in (IN_HAND, BATCH, WAIT, FORWARD, EMBEDDED):
+            series.labels(model, modality)
         for reason in get_args(Reason):
             REFUSED.labels(model, modality, reason)
 

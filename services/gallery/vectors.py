@@ -133,6 +133,17 @@ class Vectors:
             )
         return [_match(hit) for hit in hits]
 
+    async def try_search(self, gallery: str) -> None:
+        """A search for anything; raises what a search of the gallery would raise."""
+        with self._milvus.errors(f"describe gallery {gallery}"):
+            collection = await self._milvus.client.describe_collection(
+                alias_name(gallery), timeout=self._milvus.timeout_s
+            )
+        (dimension,) = (
+            each["params"]["dim"] for each in collection["fields"] if each["name"] == "vector"
+        )
+        await self.search(gallery, np.eye(1, int(dimension), dtype=np.float32)[0], 1)
+
     async def vector_of(self, gallery: str, id_: int) -> NDArray[np.float32] | None:
         """The vector of one image, or None if the gallery does not have it."""
         with self._milvus.errors(f"read from gallery {gallery}"):

@@ -12,6 +12,7 @@ from services.gallery.vectors import Vectors
 from services.query.grpc_servicer import NAME, Servicer
 from services.query.http.app import make_app
 from services.query.http.server import HttpServer
+from services.query.searchable import Searchable
 from services.query.settings import QuerySettings
 from services.query.stores import Stores
 from services.runtime.embedder_client import EmbedderClient
@@ -42,7 +43,9 @@ async def main(settings: QuerySettings, stop: asyncio.Event) -> None:
         images = Images(settings.images_uri) if settings.images_uri else None
         stores = Stores(vectors, Names(redis), GalleryDeletions(redis), images, redis)
 
-        health = Health({"redis": redis.ping, "milvus": vectors.ping, "embedder": embedder.ping})
+        health = Health(
+            {"redis": redis.ping, "milvus": Searchable(vectors), "embedder": embedder.ping}
+        )
         server = make_server(health, NAME)
         servicer = Servicer(stores, embedder, settings.timeout_s)
         search_pb2_grpc.add_SearchServicer_to_server(servicer, server)

@@ -22,7 +22,6 @@ from tests.support.chart import (
     named,
     notes,
     objects,
-    objects_in,
     of_kind,
     workloads,
 )
@@ -30,7 +29,6 @@ from tests.support.kubernetes_schemas import assert_valid
 
 COMPONENTS = ("embedder", "indexer", "query", "redis", "selftest")
 every_component = pytest.mark.parametrize("component", COMPONENTS)
-NOTES = "passerby/templates/NOTES.txt"
 DIGEST = f"sha256:{'0123456789abcdef' * 4}"
 
 
@@ -371,12 +369,10 @@ def test_a_value_is_still_taken_by_its_old_name(old: str) -> None:
     before, now, beside = CHANGES[old]
     old_values = merged(beside, at(old, before))
     new_values = merged(beside, at(RENAMED[old], now))
-    by_old_name, by_new_name = files(old_values), files(new_values)
-    made = _without_checksums(objects_in(by_old_name))
-    assert made == _without_checksums(objects_in(by_new_name))
-    assert made != _without_checksums(objects(beside))
-    assert f"{old} is now {RENAMED[old]}" in by_old_name[NOTES]
-    assert "is now" not in by_new_name[NOTES]
+    assert _without_checksums(objects(old_values)) == _without_checksums(objects(new_values))
+    assert _without_checksums(objects(old_values)) != _without_checksums(objects(beside))
+    assert f"{old} is now {RENAMED[old]}" in notes(old_values)
+    assert "is now" not in notes(new_values)
 
 
 def test_reusing_old_values_alone_is_refused_with_the_option_that_works() -> None:

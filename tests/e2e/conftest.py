@@ -11,7 +11,7 @@ from deploy.local.stack import Stack
 from passerby import Client
 from tests.support.otlp import Receiver, receiving
 from tests.support.processes import free_port
-from tests.support.stack import People, make_stack, passerby
+from tests.support.stack import People, make_stack, metrics_of, passerby
 from training.synthetic.dataset import generate
 
 # A seed of its own: nobody here was seen in training.
@@ -40,8 +40,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory, collector: Receiver) -> Iter
         OTEL_BSP_SCHEDULE_DELAY="100",
     )
     stack.up()
+    for service, metrics in metrics_of(stack).items():
+        (state / f"{service}-at-the-start.metrics").write_text(metrics)
     yield stack
     stack.down()
+
+
+@pytest.fixture(scope="session")
+def metrics_at_the_start(stack: Stack) -> dict[str, str]:
+    """Service -> what /metrics had when the services had just become ready."""
+    return {
+        service: (stack.state / f"{service}-at-the-start.metrics").read_text()
+        for service in metrics_of(stack)
+    }
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The dashboard asks for what the running services expose, label by label."""
 
 import re
-import urllib.request
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,7 +9,7 @@ from redis import Redis
 from deploy.helm.dashboard import ROWS, Panel
 from deploy.local.stack import Stack
 from passerby import Client
-from tests.support.stack import People, enqueue, wait_until_indexed
+from tests.support.stack import People, enqueue, metrics_of, wait_until_indexed
 
 # What Prometheus adds to each series.
 ADDED = {"namespace", "pod"}
@@ -25,16 +24,11 @@ def exposed(stack: Stack, people: People) -> dict[str, set[str]]:
     with Client(query=stack.query) as client:
         client.search("a person", gallery="measured")
     series: dict[str, set[str]] = {}
-    for port in (
-        stack.ports.query_http,
-        int(stack.environment["EMBEDDER_METRICS_PORT"]),
-        int(stack.environment["INDEXER_METRICS_PORT"]),
-    ):
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-            for family in text_string_to_metric_families(answer.read().decode()):
-                series.setdefault(family.name, set())
-                for sample in family.samples:
-                    series.setdefault(sample.name, set()).update(sample.labels)
+    for metrics in metrics_of(stack).values():
+        for family in text_string_to_metric_families(metrics):
+            series.setdefault(family.name, set())
+            for sample in family.samples:
+                series.setdefault(sample.name, set()).update(sample.labels)
     return series
 
 

@@ -9,6 +9,7 @@ from typing import Any, NoReturn, cast
 import grpc
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from prometheus_client import REGISTRY
 
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.runtime.errors import Overloaded
@@ -31,6 +32,13 @@ class Servicer(EmptyEmbedder):
         self, request: embedder_pb2.EmbedCaptionsRequest, context: Any
     ) -> NoReturn:
         raise KeyError("secret detail")
+
+    async def GetModel(  # noqa: N802 - the contract's name
+        self, request: embedder_pb2.GetModelRequest, context: Any
+    ) -> embedder_pb2.Model:
+        if request.model == "slow":
+            await asyncio.Event().wait()
+        return embedder_pb2.Model(name="example")
 
 
 @pytest.fixture
@@ -58,6 +66,23 @@ async def test_a_service_error_becomes_its_status_and_message(address: str) -> N
             )
     assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert error.value.details() == "queue is full"
+
+
+async def test_a_call_whose_caller_leaves_is_not_counted_as_answered(address: str) -> None:
+    def counted(code: str) -> float:
+        labels = {"method": "GetModel", "code": code}
+        return REGISTRY.get_sample_value("passerby_rpc_seconds_count", labels) or 0
+
+    slow = embedder_pb2.GetModelRequest(model="slow")
+    before = counted("OK"), counted("CANCELLED")
+    async with grpc.aio.insecure_channel(address) as channel:
+        call = embedder_pb2_grpc.EmbedderStub(channel).GetModel(slow, timeout=0.1)
+        with pytest.raises(grpc.aio.AioRpcError, match="Deadline"):
+            await call
+    async with asyncio.timeout(10):
+        while counted("CANCELLED") == before[1]:
+            await asyncio.sleep(0.01)
+    assert (counted("OK"), counted("CANCELLED")) == (before[0], before[1] + 1)
 
 
 async def test_a_message_that_no_client_would_take_is_cut_short(address: str) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,20 @@ def kill(stack: Stack, name: str) -> None:
     victim = program(stack, name)
     os.kill(int(stack.lock(victim).read_text()), signal.SIGKILL)
     wait_until(lambda: not stack.running(victim), f"the end of {name}")
+
+
+def metrics_of(stack: Stack) -> dict[str, str]:
+    """Service -> its /metrics, of a stack that was made with ports for them."""
+    ports = {
+        "query": stack.ports.query_http,
+        "embedder": int(stack.environment["EMBEDDER_METRICS_PORT"]),
+        "indexer": int(stack.environment["INDEXER_METRICS_PORT"]),
+    }
+    metrics = {}
+    for service, port in ports.items():
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            metrics[service] = answer.read().decode()
+    return metrics
 
 
 @dataclass(frozen=True)

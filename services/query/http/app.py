@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from services.query.http.api import Api
-from services.query.http.guards import MAX_BODY_BYTES, guards
+from services.query.http.guards import MAX_BODY_BYTES, guards, measure_from_the_start
 from services.query.http.page import Page
 from services.query.http.probes import Probes
 from services.query.stores import Stores
@@ -16,9 +16,11 @@ def make_app(
 ) -> web.Application:
     """Ready to be run on `host`; each answer has `timeout_s`."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=guards(host))
+    api = Api(stores, embedder, timeout_s).routes
+    measure_from_the_start(api)
     app.add_routes(
         [
-            *Api(stores, embedder, timeout_s).routes,
+            *api,
             *Probes(health).routes,
             *Page(stores).routes,
         ]

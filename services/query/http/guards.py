@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import time
+from collections.abc import Iterable
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -33,6 +34,14 @@ def guards(host: str) -> list[Middleware]:
     if is_loopback(host):
         return [errors_and_metrics, reject_dns_rebinding, reject_csrf]
     return [errors_and_metrics, reject_csrf]
+
+
+def measure_from_the_start(routes: Iterable[web.RouteDef]) -> None:
+    """Has every status of ours counted from 0: of a series that begins with its first event `rate`
+    misses that one."""
+    for route in routes:
+        for status in (HTTPStatus.OK, *HTTP_STATUS.values()):
+            HTTP_SECONDS.labels(route.method, route.path, str(status.value))
 
 
 @web.middleware
