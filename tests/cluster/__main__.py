@@ -72,8 +72,9 @@ def load(archives: Sequence[Path]) -> None:
 @main.command()
 def ours() -> None:
     """Build this checkout's images and put them into both nodes."""
-    for archive in images.ours():
-        machine().load(archive)
+    for image in images.ours():
+        with image.archive() as archive:
+            machine().load(archive)
 
 
 @main.command(context_settings=_ANY_WORDS)

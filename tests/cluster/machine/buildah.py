@@ -1,10 +1,35 @@
 """Images made without a daemon, and written as archives that containerd imports."""
 
+import contextlib
 import json
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cluster.machine.shell import run, succeeds
+
+
+@dataclass(frozen=True)
+class Image:
+    """One of buildah's, and what the cluster calls it."""
+
+    name: str
+    called: str
+
+    @property
+    def digest(self) -> str:
+        words = ["--type", "image", "--format", "{{.FromImageID}}"]
+        return run("buildah", "inspect", *words, self.name).strip()
+
+    @contextlib.contextmanager
+    def archive(self) -> Iterator[Path]:
+        """A file to import it from, which is gone afterwards: the largest has five gigabytes."""
+        with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+            file = Path(folder) / "image.tar"
+            # This kind is not compressed, which would take longer than writing it.
+            run("buildah", "push", "--quiet", self.name, f"docker-archive:{file}:{self.called}")
+            yield file
 
 
 def exists(image: str) -> bool:
@@ -31,19 +56,3 @@ def commit(
         run("buildah", "commit", "--quiet", container, image)
     finally:
         run("buildah", "rm", container)
-
-
-def archive(image: str, folder: Path, name: str = "") -> Path:
-    """The image in a file of the folder, under another name if one is given; made unless there."""
-    digest = run("buildah", "inspect", "--type", "image", "--format", "{{.FromImageID}}", image)
-    title = image.rpartition("/")[2].partition(":")[0]
-    file = folder / f"{title}-{digest.strip()[:12]}.tar"
-    if not file.exists():
-        for former in folder.glob(f"{title}-*.tar"):
-            former.unlink()
-        unfinished = file.with_suffix(".unfinished")
-        unfinished.unlink(missing_ok=True)
-        # This kind of archive is not compressed, which would take longer than writing it.
-        run("buildah", "push", "--quiet", image, f"docker-archive:{unfinished}:{name or image}")
-        unfinished.rename(file)
-    return file

@@ -1,6 +1,6 @@
-"""All images of the cluster, as archives, and a containerd that already holds them.
+"""All images of the cluster, and a containerd that already holds them.
 
-Each node starts with that one's files (as hard links, as layers never change), so that the three
+Each node starts with that one's files (as hard links, as layers never change), so that the five
 gigabytes of the embedder are unpacked once for all nodes and runs.
 """
 
@@ -9,12 +9,14 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from deploy.helm.reference import CHART
 from tests.cluster.machine import buildah, stand_ins
+from tests.cluster.machine.buildah import Image
 from tests.cluster.machine.layout import STATE, Layout, Node
 from tests.cluster.machine.node import PAUSE, containerd_at, import_into
 from tests.cluster.machine.shell import run, wait_for
@@ -27,37 +29,31 @@ OURS = ("indexer", "query", "embedder-cpu")
 REAL_IMAGES = os.environ.get("REAL_IMAGES", "")
 # Base image of ours, where it can be pulled.
 BASE = os.environ.get("BASE", "")
-_ARCHIVES = STATE / "images"
 _STORE = STATE / "store"
 
 
-def make(programs: Path) -> list[Path]:
-    """Archives of everything that runs in the cluster; what exists is made again if it changed."""
-    _ARCHIVES.mkdir(parents=True, exist_ok=True)
+def make(programs: Path) -> list[Image]:
+    """Everything that runs in the cluster, but for real images; what did not change is not made
+    again."""
     stand_ins.make(PAUSE)
-    archives = [buildah.archive(PAUSE, _ARCHIVES)]
-    archives += [_static(programs / name) for name in ("coredns", "metrics-server")]
-    return archives + _dependencies() + ours()
+    addons = [_static(programs / name) for name in ("coredns", "metrics-server")]
+    dependencies = [] if REAL_IMAGES else [stand_ins.VALKEY, stand_ins.MILVUS]
+    for name in dependencies:
+        stand_ins.make(base_image.NAME)
+        stand_ins.make(name)
+    return [*addons, *(Image(name, name) for name in (PAUSE, *dependencies)), *ours()]
 
 
-def _static(program: Path) -> Path:
+def _static(program: Path) -> Image:
     """An image of one program that needs no other file."""
-    place, recipe = f"/{program.name}", program.parent.name
-    image = f"localhost/passerby/{program.name}"
-    if not buildah.exists(f"{image}:{recipe}"):
-        buildah.commit(f"{image}:{recipe}", "scratch", {program: place}, entrypoint=place)
-    return buildah.archive(f"{image}:{recipe}", _ARCHIVES, f"{image}:1")
+    place, image = f"/{program.name}", f"localhost/passerby/{program.name}"
+    recipe = f"{image}:{program.parent.name}"
+    if not buildah.exists(recipe):
+        buildah.commit(recipe, "scratch", {program: place}, entrypoint=place)
+    return Image(recipe, f"{image}:1")
 
 
-def _dependencies() -> list[Path]:
-    if REAL_IMAGES:
-        return sorted(Path(REAL_IMAGES).glob("*.tar"))
-    for image in (base_image.NAME, stand_ins.VALKEY, stand_ins.MILVUS):
-        stand_ins.make(image)
-    return [buildah.archive(image, _ARCHIVES) for image in (stand_ins.VALKEY, stand_ins.MILVUS)]
-
-
-def ours() -> list[Path]:
+def ours() -> list[Image]:
     """Built by the target that people use, of this checkout."""
     base = BASE or base_image.NAME
     if not BASE:
@@ -67,31 +63,40 @@ def ours() -> list[Path]:
     command = ["make", "--no-print-directory", "images", *variables]
     subprocess.run(command, cwd=REPOSITORY, check=True)
     tag = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
-    archives = []
+    made = []
     for name in OURS:
         service, dash, variant = name.partition("-")
         image = f"passerby/{service}:{tag}{dash}{variant}"
-        archives.append(buildah.archive(f"localhost/{image}", _ARCHIVES, f"docker.io/{image}"))
-    return archives
+        made.append(Image(f"localhost/{image}", f"docker.io/{image}"))
+    return made
 
 
-def fill_store(archives: list[Path]) -> None:
+def fill_store(images: Sequence[Image]) -> None:
     """Imports what is not there yet."""
     listing = _STORE / "imported.json"
-    wanted = sorted(file.name for file in archives)
-    there = json.loads(listing.read_text()) if listing.exists() else []
-    if there == wanted:
+    there = json.loads(listing.read_text()) if listing.exists() else {}
+    wanted = {image.called: image.digest for image in images}
+    real = {str(file): file.stat().st_mtime for file in Path(REAL_IMAGES or "/none").glob("*.tar")}
+    if there == wanted | real:
         return
     listing.unlink(missing_ok=True)
-    missing = [file for file in archives if file.name not in there]
     with tempfile.TemporaryDirectory() as temporary:
         command = containerd_at(_STORE, Path(temporary), Path(temporary) / "cni")
         with running(*command):
             socket = Path(temporary) / "containerd.sock"
             wait_for(socket.exists, "containerd listens")
-            for file in missing:
-                import_into(socket, file)
-    listing.write_text(json.dumps(wanted))
+            for image in images:
+                if there.get(image.called) != image.digest:
+                    import_image(socket, image)
+            for file in real:
+                import_into(socket, Path(file))
+    listing.write_text(json.dumps(wanted | real))
+
+
+def import_image(socket: Path, image: Image) -> None:
+    """Into the containerd that listens there."""
+    with image.archive() as file:
+        import_into(socket, file)
 
 
 def give(layout: Layout, node: Node) -> None:
@@ -100,8 +105,6 @@ def give(layout: Layout, node: Node) -> None:
     root.parent.mkdir(parents=True, exist_ok=True)
     run("cp", "--archive", "--link", _STORE, root)
     # What changes must be the node's own.
-    for database in root.rglob("*.db"):
-        if "snapshots" not in database.relative_to(root).parts:
-            original = _STORE / database.relative_to(root)
-            database.unlink()
-            shutil.copy(original, database)
+    for database in root.glob("*/*.db"):
+        database.unlink()
+        shutil.copy(_STORE / database.relative_to(root), database)
