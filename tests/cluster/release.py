@@ -82,14 +82,13 @@ class Release:
         self._helm("install")
 
     def upgrade(self, *words: str, **values: Any) -> None:
-        """values: in addition to those of the installation."""
-        self.values = merged(self.values, values)
-        self._helm("upgrade", *words)
+        """values: in addition to those of the installation, this time."""
+        self._helm("upgrade", *words, **values)
 
-    def _helm(self, verb: str, *words: str) -> None:
+    def _helm(self, verb: str, *words: str, **more: Any) -> None:
         profile = PROFILE["laptop-cpu"]
         values: Words = ["--values", profile, "--values", "-"]
-        text = yaml.safe_dump(merged(self.image_values(), self.values))
+        text = yaml.safe_dump(merged(self.image_values(), self.values, more))
         self.cluster.helm(verb, self.name, chart(), *values, *words, stdin=text)
 
     @staticmethod

@@ -98,7 +98,7 @@ def test_images_to_many_nodes(guided: Release, table: Path, record: Record) -> N
     record.load(load)
     cluster.kubectl("delete", "pod", "copy")
     assert load.failed == 0, load.said
-    images = {"claim": {"existing": "images-2", "accessMode": "ReadWriteMany"}}
+    images = {"claim": {"existingClaim": "images-2", "accessMode": "ReadWriteMany"}}
     guided.values = merged(guided.values, {"images": images})
     held = cluster.kubectl("exec", "deployment/passerby-query", "--", "sh", "-c", COUNT)
     assert int(held) > 0
