@@ -12,17 +12,13 @@ MAX_BATCH_BYTES = 4 * 1024 * 1024
 MAX_IMAGE_BYTES = 32 * 1024 * 1024
 
 
-def batches(
-    images: Iterable[Image],
-    gallery: str,
-    reject: Callable[[Failure], None],
-) -> Iterator[queue_pb2.ImageBatch]:
-    """Batches of at most MAX_BATCH_IMAGES and MAX_BATCH_BYTES, in order; a larger image goes alone.
+def messages(
+    images: Iterable[Image], reject: Callable[[Failure], None]
+) -> Iterator[queue_pb2.Image]:
+    """The images as a batch carries them, in order.
 
     An image that a message cannot carry, or of more than MAX_IMAGE_BYTES, is given to `reject`.
     """
-    batch = queue_pb2.ImageBatch(gallery=gallery)
-    batch_bytes = 0
     for image in images:
         try:
             message = image.message()
@@ -34,11 +30,21 @@ def batches(
             reason = f"{size:,} bytes are more than {MAX_IMAGE_BYTES:,}; scale the image down"
             reject(Failure(image.filename, reason))
             continue
+        yield message
+
+
+def batches(images: Iterable[queue_pb2.Image], gallery: str) -> Iterator[queue_pb2.ImageBatch]:
+    """Batches of at most MAX_BATCH_IMAGES and MAX_BATCH_BYTES, in order; a larger image goes
+    alone."""
+    batch = queue_pb2.ImageBatch(gallery=gallery)
+    batch_bytes = 0
+    for image in images:
+        size = image.ByteSize()
         is_full = len(batch.images) == MAX_BATCH_IMAGES or batch_bytes + size > MAX_BATCH_BYTES
         if batch.images and is_full:
             yield batch
             batch, batch_bytes = queue_pb2.ImageBatch(gallery=gallery), 0
-        batch.images.append(message)
+        batch.images.append(image)
         batch_bytes += size
     if batch.images:
         yield batch

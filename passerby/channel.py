@@ -26,7 +26,9 @@ SERVICE_CONFIG = {
                 # A server that stops cancels calls that it has not taken up.
                 "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
-        }
+        },
+        # A push that gets no answer goes on without one.
+        {"name": [{"service": "passerby.v1.Search", "method": "FindMissing"}]},
     ],
 }
 

@@ -2,8 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -13,7 +13,7 @@ from passerby import tracing
 from passerby.channel import CHANNEL_OPTIONS
 from passerby.contract import DEFAULT_GALLERY, MAX_FILENAMES
 from passerby.errors import PasserbyError, Refused, Unavailable
-from passerby.v1 import search_pb2, search_pb2_grpc
+from passerby.v1 import queue_pb2, search_pb2, search_pb2_grpc
 from passerby.values import DeadLetter, Filter, Gallery, Hits, Image, Progress
 from passerby.waiting import Peer, Say, log
 
@@ -88,6 +88,7 @@ class Client:
         self.timeout_s = timeout_s
         if connect_timeout_s is None:
             connect_timeout_s = _connect_timeout_of_environment()
+        self._say = on_wait
         self._query_peer = Peer(connect_timeout_s, on_wait)
         self._redis_peer = Peer(connect_timeout_s, on_wait)
         self._channel = grpc.insecure_channel(self.query, options=CHANNEL_OPTIONS)
@@ -200,6 +201,7 @@ class Client:
         on_progress: Callable[[Progress], None] = lambda _: None,
         stall_timeout_s: float = STALL_TIMEOUT_S,
         outage_timeout_s: float = OUTAGE_TIMEOUT_S,
+        again: bool = False,
     ) -> Progress:
         """Puts images on the queue, in batches, never more than the queue has room for.
 
@@ -208,9 +210,12 @@ class Client:
         stall_timeout_s: raises Unavailable if nothing is taken from the queue for this long; what
         is queued stays there.
         outage_timeout_s: raises Unavailable if Redis is away for this long.
+        again: push what is searchable with the same content, too.
 
-        Pushing an image again replaces it, so a push that was interrupted is simply repeated. An
-        image that is rejected is in the result's failures and does not affect the others.
+        Pushing an image again replaces it. A push that was interrupted is simply repeated: it
+        waits for what is on the queue, asks the query service what is searchable with the same
+        content, fields included, and pushes the rest; where nobody can tell, everything. An image
+        that is rejected is in the result's failures and does not affect the others.
         """
         return self._queue.push(
             images,
@@ -219,7 +224,16 @@ class Client:
             on_progress=on_progress,
             stall_timeout_s=stall_timeout_s,
             outage_timeout_s=outage_timeout_s,
+            find_missing=None if again else partial(self._find_missing, gallery),
+            say=self._say,
         )
+
+    def _find_missing(self, gallery: str, images: Sequence[queue_pb2.Image]) -> Iterable[str]:
+        digests = [
+            search_pb2.ImageDigest(filename=image.filename, digest=image.digest) for image in images
+        ]
+        request = search_pb2.FindMissingRequest(gallery=gallery, images=digests)
+        return list(self._call(self._search.FindMissing, request, self.timeout_s).filenames)
 
     def pending(self) -> int:
         """Entries of the queue that are not finished."""

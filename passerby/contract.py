@@ -13,6 +13,17 @@ DEAD_LETTERS_STREAM = "passerby:dead-letters"
 # Hash: gallery -> images and entries of it that are among the dead letters.
 DEAD_LETTER_COUNTS = "passerby:dead-letter-counts"
 
+# Lua: the id of the last entry that was ever added to INGEST_STREAM, which is the key.
+LAST_ENTRY = """
+local last = '0-0'
+if redis.call('EXISTS', KEYS[1]) == 1 then
+  local info = redis.call('XINFO', 'STREAM', KEYS[1])
+  for i = 1, #info, 2 do
+    if info[i] == 'last-generated-id' then last = info[i + 1] end
+  end
+end
+"""
+
 # Hash: gallery -> how far its last deletion goes (services/gallery/gallery_deletions.py).
 GALLERY_DELETIONS = "passerby:gallery-deletions"
 
@@ -31,8 +42,9 @@ GALLERY_NAME = re.compile(r"[a-z0-9-]{1,63}")
 GALLERY_RULE = "a gallery name has 1 to 63 characters: a-z, 0-9 and -"
 
 MAX_FILENAME_BYTES = 4096
-# Of one deletion.
+# Of one deletion, or one question for what is missing.
 MAX_FILENAMES = 10_000
+MAX_DIGEST_BYTES = 64
 MAX_CAPTION_CHARACTERS = 2000
 DEFAULT_TOP_K = 12
 MAX_TOP_K = 1000

@@ -12,7 +12,7 @@ from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 from redis.retry import Retry
 
 from passerby import tracing
-from passerby.batches import batches
+from passerby.batches import batches, messages
 from passerby.contract import (
     CONSUMER_GROUP,
     DEAD_LETTER_COUNTS,
@@ -20,19 +20,23 @@ from passerby.contract import (
     GALLERY_NAME,
     GALLERY_RULE,
     INGEST_STREAM,
+    LAST_ENTRY,
     REMOVE_DEAD_LETTER,
     DeadLetterEntry,
 )
 from passerby.errors import PasserbyError, Refused, Unavailable
 from passerby.redis_errors import outage, rejected_login
+from passerby.resume import FindMissing, Resumption
 from passerby.values import DeadLetter, Failure, Image, Progress
-from passerby.waiting import Peer
+from passerby.waiting import Peer, Say, log
 
 T = TypeVar("T")
 
 # Bounds the memory that the queue takes in Redis: this many of the largest usual batches.
 MAX_PENDING_ENTRIES = 64
 POLL_S = 0.05
+# A queue that makes no progress for so long is not waited for before a push.
+SETTLE_TIMEOUT_S = 30.0
 # What a trace says of an entry, in the words of OpenTelemetry.
 _SEND = {
     "messaging.system": "redis",
@@ -75,8 +79,10 @@ class IngestQueue:
         on_progress: Callable[[Progress], None],
         stall_timeout_s: float,
         outage_timeout_s: float,
+        find_missing: FindMissing | None = None,
+        say: Say = log.warning,
     ) -> Progress:
-        """See Client.push."""
+        """See Client.push. find_missing: None to push what is searchable already, too."""
         if not GALLERY_NAME.fullmatch(gallery):
             raise Refused(f"gallery {gallery!r}: {GALLERY_RULE}")
         tracing.follow_application()
@@ -86,7 +92,15 @@ class IngestQueue:
             self._ask(push.poll, outage_timeout_s)
             on_progress(push.progress())
 
-        for batch in batches(images, gallery, push.failures.append):
+        def unchanged(count: int) -> None:
+            push.unchanged += count
+            poll()
+
+        pushed = messages(images, push.failures.append)
+        if find_missing:
+            settle = partial(self._settle, outage_timeout_s)
+            pushed = Resumption(find_missing, settle, say).changed(pushed, unchanged)
+        for batch in batches(pushed, gallery):
             with tracing.entry(f"send {INGEST_STREAM}", "producer", None, _SEND):
                 batch.trace_context.update(tracing.carried())
                 add = partial(push.add_if_room, batch.SerializeToString(), len(batch.images))
@@ -99,6 +113,22 @@ class IngestQueue:
             poll()
         on_progress(push.progress())
         return push.progress()
+
+    def _settle(self, outage_timeout_s: float) -> bool:
+        """Waits until what is on the queue now is finished; False if it makes no progress."""
+        redis = self._redis
+
+        def ask(command: Callable[[], T]) -> T:
+            return self._ask(command, outage_timeout_s)
+
+        last = ask(lambda: redis.eval(f"{LAST_ENTRY} return last", 1, INGEST_STREAM))
+        before, waited_s = None, 0.0
+        while rest := ask(partial(_unfinished_until, redis, cast(bytes, last))):
+            before, waited_s = rest, waited_s + POLL_S if rest == before else 0
+            if waited_s > SETTLE_TIMEOUT_S:
+                return False
+            time.sleep(POLL_S)
+        return True
 
     def dead_letters(self, gallery: str | None = None) -> Iterator[DeadLetter]:
         """Oldest first; of all galleries if none is named."""
@@ -179,7 +209,7 @@ class _Push:
         """(entry, filename) -> images; by name, as a redelivered entry may be rejected twice."""
         self._letters_from = b"-"
         self._entries: dict[bytes, int] = {}
-        self.queued = self.searchable = 0
+        self.queued = self.searchable = self.unchanged = 0
         self.failures: list[Failure] = []
 
     def add_if_room(self, batch: bytes, images: int) -> bool:
@@ -220,7 +250,7 @@ class _Push:
             self._seen, self._waited_s = seen, 0
 
     def progress(self) -> Progress:
-        return Progress(self.queued, self.searchable, tuple(self.failures))
+        return Progress(self.queued, self.searchable, tuple(self.failures), self.unchanged)
 
     def wait(self, state: str) -> None:
         """Waits a moment; raises Unavailable if the indexer has made no progress for too long."""
@@ -265,6 +295,24 @@ class _Push:
                 self._letters_from = b"(" + letter_id
             if len(page) < PAGE:
                 return
+
+
+def _unfinished_until(redis: Redis, last: bytes) -> object:
+    """What the indexer has not finished of the entries up to there; None if it has all of them."""
+    try:
+        with redis.pipeline() as pipeline:  # in one step
+            pipeline.xlen(INGEST_STREAM)
+            pipeline.xinfo_groups(INGEST_STREAM)
+            pipeline.xpending_range(INGEST_STREAM, CONSUMER_GROUP, min="-", max=last, count=10_000)
+            length, groups, rows = pipeline.execute()
+    except ResponseError:  # no group yet: whatever there is, nobody was given it
+        return int(redis.xlen(INGEST_STREAM)) or None
+    group = next(group for group in groups if group["name"] == CONSUMER_GROUP.encode())
+    delivered = min(_order(group["last-delivered-id"]), _order(last))
+    all_delivered = delivered == _order(last) or length == group["pending"]
+    if all_delivered and not rows:
+        return None
+    return delivered, tuple(row["message_id"] for row in rows)
 
 
 def _letters_page(

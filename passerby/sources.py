@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain, islice
+from itertools import chain, islice, zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
@@ -19,6 +19,8 @@ ANNOTATIONS = "reid_raw.json"
 DATASET_IMAGES = "imgs"
 SPLITS = ("train", "val", "test")
 _FILE_URL = "file://"
+# Of the file systems that fsspec knows; digests first.
+_STAMPS = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "updated")
 
 
 class InvalidSource(PasserbyError):
@@ -34,6 +36,8 @@ class Listing:
     names: list[str]
     remote: bool = False
     """The root is a URL that the indexer reads; only the images' URLs are pushed."""
+    revisions: list[str] = field(default_factory=list)
+    """Of a remote root, what changes with each image; empty where the storage does not say."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +64,20 @@ def find(
     """
     remote = "://" in source
     with _listing_errors(source):
-        if split:
-            root, names = str(Path(source, DATASET_IMAGES)), _dataset(Path(source), split)
+        if remote and not split:
+            root, found = _remote(source)
         else:
-            root, names = _remote(source) if remote else _local(source, standard_input)
-        first = next(names, None)
+            root, local = _local(source, standard_input, split)
+            found = ((name, "") for name in local)
+        first = next(found, None)
         if first is None:
             raise InvalidSource(
                 f"{source}: no images in it; their names end in {', '.join(SUFFIXES)}"
             )
         # Shared out while walking: of a hundred million images no share has to hold them all.
-        return Listing(root, list(islice(chain([first], names), shard, None, of)), remote)
+        share = list(islice(chain([first], found), shard, None, of))
+        names, revisions = [name for name, _ in share], [revision for _, revision in share]
+        return Listing(root, names, remote, revisions if remote else [])
 
 
 def images(
@@ -78,7 +85,7 @@ def images(
 ) -> Iterator[Image]:
     """Reads one file after the other; what cannot be read is given to `reject`."""
     for listing in listings:
-        for name in listing.names:
+        for name, revision in zip_longest(listing.names, listing.revisions, fillvalue=""):
             # A character of a file's name may have a meaning in a URL.
             below = quote(os.fsencode(name)) if listing.root.startswith(_FILE_URL) else name
             path = f"{listing.root}/{below}" if listing.root else name
@@ -93,13 +100,16 @@ def images(
                 filename=name,
                 data=data,
                 uri=path if listing.remote else None,
+                revision=revision,
                 camera=metadata.camera,
                 captured_at=metadata.captured_at,
                 tags=metadata.tags,
             )
 
 
-def _local(source: str, standard_input: BinaryIO) -> tuple[str, Iterator[str]]:
+def _local(source: str, standard_input: BinaryIO, split: str | None) -> tuple[str, Iterator[str]]:
+    if split:
+        return str(Path(source, DATASET_IMAGES)), _dataset(Path(source), split)
     if source == "-":
         return "", _lines(standard_input)
     path = Path(source)
@@ -189,8 +199,9 @@ def _dataset(folder: Path, split: str | None = None) -> Iterator[str]:
     return iter(names)
 
 
-def _remote(url: str) -> tuple[str, Iterator[str]]:
-    """Lists a bucket or the like through fsspec, with the credentials of this environment."""
+def _remote(url: str) -> tuple[str, Iterator[tuple[str, str]]]:
+    """Lists a bucket or the like through fsspec, with the credentials of this environment: the
+    root, and each image's name and revision."""
     from fsspec.core import url_to_fs
 
     if url.startswith(_FILE_URL):  # fsspec takes it for a path with a prefix
@@ -199,14 +210,25 @@ def _remote(url: str) -> tuple[str, Iterator[str]]:
     files, path = url_to_fs(url, use_listings_cache=False)
     folder, _, name = path.rpartition("/")
     if _is_image(name) and not files.isdir(path):
-        path, names = folder, iter([name])
+        found = iter([(name, _revision(files.info(path)))])
+        path = folder
     else:
-        names = (str(PurePosixPath(file).relative_to(path)) for file in _below(files, path))
+        found = (
+            (str(PurePosixPath(str(file["name"])).relative_to(path)), _revision(file))
+            for file in _below(files, path)
+        )
     root = str(files.unstrip_protocol(path))
-    return _FILE_URL + quote(path) if root.startswith(_FILE_URL) else root, names
+    return _FILE_URL + quote(path) if root.startswith(_FILE_URL) else root, found
 
 
-def _below(files: Any, folder: str) -> Iterator[str]:
+def _revision(file: Mapping[str, Any]) -> str:
+    """What the listing says that changes with the file: its digest, or else its size and time."""
+    stamps = (file.get(key) for key in _STAMPS)
+    stamp = next((stamp for stamp in stamps if stamp), None)
+    return f"{file.get('size')} {stamp}" if stamp else ""
+
+
+def _below(files: Any, folder: str) -> Iterator[Mapping[str, Any]]:
     """The images, in a stable order, one folder at a time: only one's list is in memory."""
     folders = []
     for entry in sorted(files.ls(folder, detail=True), key=lambda entry: str(entry["name"])):
@@ -217,7 +239,7 @@ def _below(files: Any, folder: str) -> Iterator[str]:
             if not itself and not link and _is_visible(PurePosixPath(name).name):
                 folders.append(name)
         elif _is_image(PurePosixPath(name).name):
-            yield name
+            yield entry
     for name in folders:
         with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
             yield from _below(files, name)

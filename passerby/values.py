@@ -1,5 +1,7 @@
 """What goes into the client and comes out of it, as plain dataclasses."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,12 +23,15 @@ class Image:
     captured_at: datetime | None = None
     """With a time zone."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    revision: str = ""
+    """Of what the uri names: changes with it, as an ETag does. Empty: not known, so the image is
+    pushed each time."""
 
     def message(self) -> queue_pb2.Image:
         """Raises ValueError or TypeError for what a message cannot carry."""
         if (self.data is None) == (self.uri is None):
             raise ValueError("an image has either data or a uri")
-        return queue_pb2.Image(
+        message = queue_pb2.Image(
             filename=self.filename,
             data=self.data,
             uri=self.uri,
@@ -34,6 +39,9 @@ class Image:
             captured_at=timestamp(self.captured_at),
             tags=self.tags,
         )
+        if self.uri is None or self.revision:
+            message.digest = _digest(message, self.revision)
+        return message
 
 
 @dataclass(frozen=True)
@@ -150,6 +158,8 @@ class Progress:
     """Of these, what a search finds so far."""
     failures: tuple[Failure, ...]
     """What was rejected, by the client or by the indexer."""
+    unchanged: int = 0
+    """Images that were searchable before with the same content, and so not queued."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +184,16 @@ def timestamp(time: datetime | None) -> Timestamp | None:
     result = Timestamp()
     result.FromDatetime(time)
     return result
+
+
+def _digest(image: queue_pb2.Image, revision: str) -> bytes:
+    """16 bytes, the same for images with the same content and fields. Not of the message's own
+    bytes, which a release of protobuf may order differently."""
+    time = image.captured_at.ToMicroseconds() if image.HasField("captured_at") else None
+    fields = [image.uri, revision, image.camera, time, sorted(image.tags.items())]
+    digest = hashlib.blake2b(json.dumps(fields).encode(), digest_size=16)
+    digest.update(b"\0" + image.data)
+    return digest.digest()
 
 
 def moment(time: Timestamp) -> datetime:

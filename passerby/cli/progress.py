@@ -35,8 +35,8 @@ def showing(total: int) -> Iterator[OnProgress]:
         searchable = bars.add_task("searchable", total=total)
 
         def show(progress: Progress) -> None:
-            bars.update(queued, completed=progress.queued)
-            bars.update(searchable, completed=progress.searchable)
+            bars.update(queued, completed=progress.queued + progress.unchanged)
+            bars.update(searchable, completed=progress.searchable + progress.unchanged)
 
         yield show
 
@@ -48,6 +48,7 @@ def _lines(total: int) -> OnProgress:
         nonlocal last
         if time.monotonic() - last >= LINE_EVERY_S:
             last = time.monotonic()
-            complain(f"{progress.queued:,} queued, {progress.searchable:,} searchable of {total:,}")
+            queued, searchable = progress.queued, progress.searchable + progress.unchanged
+            complain(f"{queued:,} queued, {searchable:,} searchable of {total:,}")
 
     return show

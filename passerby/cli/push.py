@@ -53,6 +53,7 @@ class Shard(click.ParamType[tuple[int, int]]):
     metavar="SECONDS",
     help="Give up when Redis is away for this long.",
 )
+@click.option("--again", is_flag=True, help="Push what is searchable with the same content, too.")
 @push_job.options
 @click.pass_obj
 def push(
@@ -67,6 +68,7 @@ def push(
     shard: tuple[int, int],
     wait: bool,
     outage_timeout_s: float,
+    again: bool,
     job: bool,
     **of_job: Any,
 ) -> None:
@@ -78,15 +80,21 @@ def push(
     s3://bucket/folder is listed on this machine and read by the indexer, if its operator allows
     it.
 
-    Pushing an image again replaces it, so a push that was interrupted is simply repeated. The
+    Pushing an image again replaces it. A push that was interrupted is simply repeated: what is
+    searchable with the same content is left out, as far as the query service can be asked. The
     exit code is 1 if an image could not be indexed, 75 if a service is unavailable for now.
 
     With --job, a Kubernetes Job in the release's namespace runs this command, close to the
     images: SOURCE is then a URL, or a path on the volume of --claim. Each of its pods pushes its
-    own share; one that is interrupted pushes its share again.
+    own share; one that is interrupted goes on where it was.
     """
     metadata = ImageMetadata(camera, captured_at, dict_of(tags))
-    how: dict[str, Any] = {"split": split, "wait": wait, "outage_timeout_s": outage_timeout_s}
+    how: dict[str, Any] = {
+        "split": split,
+        "wait": wait,
+        "outage_timeout_s": outage_timeout_s,
+        "again": again,
+    }
     if job:
         if shard != (0, 1):
             raise click.UsageError("--job divides the images among its --workers; omit --shard")

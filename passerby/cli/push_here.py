@@ -23,6 +23,7 @@ def run(
     shard: tuple[int, int],
     wait: bool,
     outage_timeout_s: float,
+    again: bool,
 ) -> None:
     """Exits with 0, with 1 if an image failed, or with 130 after Ctrl-C."""
     index, of = shard
@@ -47,6 +48,7 @@ def run(
                 wait=wait,
                 on_progress=on_progress,
                 outage_timeout_s=outage_timeout_s,
+                again=again,
             )
     except KeyboardInterrupt:
         complain(
@@ -54,13 +56,21 @@ def run(
             f"push again for the rest."
         )
         sys.exit(INTERRUPTED)
-    if wait:
-        say(f"{latest.searchable:,} images are searchable in {gallery}.")
-    else:
-        say(f"{latest.queued:,} images are queued for {gallery}; `passerby status` shows progress.")
+    _sum_up(latest, gallery, wait=wait)
     failures = [*unreadable, *latest.failures]
     _report(failures, gallery)
     sys.exit(1 if failures else 0)
+
+
+def _sum_up(progress: Progress, gallery: str, *, wait: bool) -> None:
+    if progress.unchanged:
+        say(f"{progress.unchanged:,} images were searchable with the same content: not pushed.")
+    if wait:
+        say(f"{progress.searchable + progress.unchanged:,} images are searchable in {gallery}.")
+    else:
+        say(
+            f"{progress.queued:,} images are queued for {gallery}; `passerby status` shows progress."
+        )
 
 
 def _report(failures: Sequence[Failure], gallery: str) -> None:

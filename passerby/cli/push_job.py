@@ -50,6 +50,7 @@ def start(
     split: str | None,
     wait: bool,
     outage_timeout_s: float,
+    again: bool,
     workers: int,
     claim: str | None,
     image: str | None,
@@ -62,7 +63,7 @@ def start(
         raise click.UsageError("--job: the pods have no standard input; name folders or URLs")
     if not claim and not all("://" in source for source in sources):
         raise click.UsageError("--job: a path needs --claim, the PersistentVolumeClaim it is on")
-    arguments = _arguments(metadata, split, outage_timeout_s, wait=wait)
+    arguments = _arguments(metadata, split, outage_timeout_s, wait=wait, again=again)
     job = PushJob(sources, arguments, gallery, workers, claim, image)
     with connect(release, **cluster_of) as cluster:
         indexer = cluster.deployments().get("indexer")
@@ -83,7 +84,12 @@ def start(
 
 
 def _arguments(
-    metadata: ImageMetadata, split: str | None, outage_timeout_s: float, *, wait: bool
+    metadata: ImageMetadata,
+    split: str | None,
+    outage_timeout_s: float,
+    *,
+    wait: bool,
+    again: bool,
 ) -> list[str]:
     """The options of this push, as the pods are given them."""
     arguments = [f"--camera={metadata.camera}"] if metadata.camera else []
@@ -94,4 +100,6 @@ def _arguments(
         arguments.append(f"--split={split}")
     if outage_timeout_s != OUTAGE_TIMEOUT_S:
         arguments.append(f"--outage-timeout={outage_timeout_s:g}")
+    if again:
+        arguments.append("--again")
     return arguments if wait else [*arguments, "--no-wait"]

@@ -8,6 +8,7 @@ from typing import Any
 SOURCE_FOLDER = "/source"
 # The indexer's variables that a pod needs to push: where Redis is, and credentials for S3.
 _VARIABLES = ("REDIS_", "AWS_")
+_QUERY_PORT = 50052
 _RETRIES_PER_SHARE = 3
 _KEPT_S = 24 * 3600
 # Exit code of `passerby push` when images were rejected: pushing them again changes nothing.
@@ -39,9 +40,8 @@ def manifest(job: PushJob, release: str, namespace: str, indexer: dict[str, Any]
     the registry's secrets, labels and the choice of nodes are taken from it.
 
     Each pod pushes its share, the images whose number is its index modulo the workers. A pod that
-    is evicted, or finds a service unavailable, is replaced and pushes its share again, which
-    changes nothing for the images that were pushed. A share with broken images fails without a
-    retry.
+    is evicted, or finds a service unavailable, is replaced by one that goes on where it was. A
+    share with broken images fails without a retry.
     """
     template = indexer["spec"]["template"]
     labels = {
@@ -69,13 +69,19 @@ def manifest(job: PushJob, release: str, namespace: str, indexer: dict[str, Any]
             "podFailurePolicy": {"rules": rules},
             "template": {
                 "metadata": {"labels": labels},
-                "spec": _pod(job, template["spec"]),
+                "spec": _pod(job, template["spec"], _query_of(indexer)),
             },
         },
     }
 
 
-def _pod(job: PushJob, indexer: dict[str, Any]) -> dict[str, Any]:
+def _query_of(indexer: dict[str, Any]) -> str:
+    """Address of the release's query service, which says what is searchable already. The chart
+    names both after the release."""
+    return f"{indexer['metadata']['name'].removesuffix('-indexer')}-query:{_QUERY_PORT}"
+
+
+def _pod(job: PushJob, indexer: dict[str, Any], query: str) -> dict[str, Any]:
     """The pods' spec, after that of the indexer's pods."""
     volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
     if job.claim:
@@ -97,12 +103,12 @@ def _pod(job: PushJob, indexer: dict[str, Any]) -> dict[str, Any]:
             "runAsGroup": _USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(job, indexer["containers"][0])],
+        "containers": [_container(job, indexer["containers"][0], query)],
         "volumes": volumes,
     }
 
 
-def _container(job: PushJob, indexer: dict[str, Any]) -> dict[str, Any]:
+def _container(job: PushJob, indexer: dict[str, Any], query: str) -> dict[str, Any]:
     mounts: list[dict[str, Any]] = [{"name": "tmp", "mountPath": "/tmp"}]  # noqa: S108
     if job.claim:
         mounts.append({"name": "source", "mountPath": SOURCE_FOLDER, "readOnly": True})
@@ -124,9 +130,12 @@ def _container(job: PushJob, indexer: dict[str, Any]) -> dict[str, Any]:
         # Files, those in a list too, are named by their path below the claim's root.
         **({"workingDir": SOURCE_FOLDER} if job.claim else {}),
         "env": [
-            variable
-            for variable in indexer.get("env") or []
-            if variable["name"].startswith(_VARIABLES)
+            {"name": "PASSERBY_QUERY", "value": query},
+            *(
+                variable
+                for variable in indexer.get("env") or []
+                if variable["name"].startswith(_VARIABLES)
+            ),
         ],
         # The first are the indexer's settings; what the operator added may hold keys for S3.
         "envFrom": (indexer.get("envFrom") or [])[1:],

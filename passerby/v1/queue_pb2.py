@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17passerby/v1/queue.proto\x12\x0bpasserby.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x01\n\nImageBatch\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\"\n\x06images\x18\x02 \x03(\x0b\x32\x12.passerby.v1.Image\x12@\n\rtrace_context\x18\x03 \x03(\x0b\x32).passerby.v1.ImageBatch.TraceContextEntry\x1a\x33\n\x11TraceContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xdc\x01\n\x05Image\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x0e\n\x06\x63\x61mera\x18\x04 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x04tags\x18\x06 \x03(\x0b\x32\x1c.passerby.v1.Image.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06sourceb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17passerby/v1/queue.proto\x12\x0bpasserby.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xb8\x01\n\nImageBatch\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\"\n\x06images\x18\x02 \x03(\x0b\x32\x12.passerby.v1.Image\x12@\n\rtrace_context\x18\x03 \x03(\x0b\x32).passerby.v1.ImageBatch.TraceContextEntry\x1a\x33\n\x11TraceContextEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xec\x01\n\x05Image\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\x0e\n\x04\x64\x61ta\x18\x02 \x01(\x0cH\x00\x12\r\n\x03uri\x18\x03 \x01(\tH\x00\x12\x0e\n\x06\x63\x61mera\x18\x04 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x04tags\x18\x06 \x03(\x0b\x32\x1c.passerby.v1.Image.TagsEntry\x12\x0e\n\x06\x64igest\x18\x07 \x01(\x0c\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06sourceb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,7 +41,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_IMAGEBATCH_TRACECONTEXTENTRY']._serialized_start=207
   _globals['_IMAGEBATCH_TRACECONTEXTENTRY']._serialized_end=258
   _globals['_IMAGE']._serialized_start=261
-  _globals['_IMAGE']._serialized_end=481
-  _globals['_IMAGE_TAGSENTRY']._serialized_start=428
-  _globals['_IMAGE_TAGSENTRY']._serialized_end=471
+  _globals['_IMAGE']._serialized_end=497
+  _globals['_IMAGE_TAGSENTRY']._serialized_start=444
+  _globals['_IMAGE_TAGSENTRY']._serialized_end=487
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,7 @@ class ImageBatch(_message.Message):
     def __init__(self, gallery: _Optional[str] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., trace_context: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Image(_message.Message):
-    __slots__ = ("filename", "data", "uri", "camera", "captured_at", "tags")
+    __slots__ = ("filename", "data", "uri", "camera", "captured_at", "tags", "digest")
     class TagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -41,10 +41,12 @@ class Image(_message.Message):
     CAMERA_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_AT_FIELD_NUMBER: _ClassVar[int]
     TAGS_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
     filename: str
     data: bytes
     uri: str
     camera: str
     captured_at: _timestamp_pb2.Timestamp
     tags: _containers.ScalarMap[str, str]
-    def __init__(self, filename: _Optional[str] = ..., data: _Optional[bytes] = ..., uri: _Optional[str] = ..., camera: _Optional[str] = ..., captured_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tags: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    digest: bytes
+    def __init__(self, filename: _Optional[str] = ..., data: _Optional[bytes] = ..., uri: _Optional[str] = ..., camera: _Optional[str] = ..., captured_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., tags: _Optional[_Mapping[str, str]] = ..., digest: _Optional[bytes] = ...) -> None: ...

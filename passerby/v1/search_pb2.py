@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18passerby/v1/search.proto\x12\x0bpasserby.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x01\n\rSearchRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x11\n\x07\x63\x61ption\x18\x02 \x01(\tH\x00\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x12\n\x08\x66ilename\x18\x04 \x01(\tH\x00\x12\x12\n\x05top_k\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x0e\n\x06offset\x18\x06 \x01(\x05\x12#\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x13.passerby.v1.Filter\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x42\x07\n\x05queryB\x08\n\x06_top_k\"\xd7\x01\n\x06\x46ilter\x12\x0f\n\x07\x63\x61meras\x18\x01 \x03(\t\x12\x31\n\rcaptured_from\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63\x61ptured_to\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x04tags\x18\x04 \x03(\x0b\x32\x1d.passerby.v1.Filter.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x97\x01\n\x0eSearchResponse\x12\x1e\n\x04hits\x18\x01 \x03(\x0b\x32\x10.passerby.v1.Hit\x12\r\n\x05model\x18\x02 \x01(\t\x12\'\n\x04took\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x18.passerby.v1.Explanation\"\xbe\x01\n\x03Hit\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x0e\n\x06\x63\x61mera\x18\x03 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04tags\x18\x05 \x03(\x0b\x32\x1a.passerby.v1.Hit.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc8\x01\n\x0b\x45xplanation\x12\x15\n\runknown_words\x18\x01 \x03(\t\x12\x12\n\nexpression\x18\x02 \x01(\t\x12-\n\nembed_took\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bsearch_took\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cresolve_took\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"X\n\rDeleteRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x11\n\tfilenames\x18\x02 \x03(\t\x12#\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x13.passerby.v1.Filter\"!\n\x0e\x44\x65leteResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\"\'\n\x14\x44\x65leteGalleryRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\">\n\x15\x44\x65leteGalleryResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x02 \x01(\x03\"$\n\x11GetGalleryRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\"_\n\x07Gallery\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07pending\x18\x04 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x05 \x01(\x03\"\x16\n\x14ListGalleriesRequest\"@\n\x15ListGalleriesResponse\x12\'\n\tgalleries\x18\x01 \x03(\x0b\x32\x14.passerby.v1.Gallery2\x82\x03\n\x06Search\x12\x41\n\x06Search\x12\x1a.passerby.v1.SearchRequest\x1a\x1b.passerby.v1.SearchResponse\x12\x41\n\x06\x44\x65lete\x12\x1a.passerby.v1.DeleteRequest\x1a\x1b.passerby.v1.DeleteResponse\x12V\n\rDeleteGallery\x12!.passerby.v1.DeleteGalleryRequest\x1a\".passerby.v1.DeleteGalleryResponse\x12\x42\n\nGetGallery\x12\x1e.passerby.v1.GetGalleryRequest\x1a\x14.passerby.v1.Gallery\x12V\n\rListGalleries\x12!.passerby.v1.ListGalleriesRequest\x1a\".passerby.v1.ListGalleriesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18passerby/v1/search.proto\x12\x0bpasserby.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc5\x01\n\rSearchRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x11\n\x07\x63\x61ption\x18\x02 \x01(\tH\x00\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x12\n\x08\x66ilename\x18\x04 \x01(\tH\x00\x12\x12\n\x05top_k\x18\x05 \x01(\x05H\x01\x88\x01\x01\x12\x0e\n\x06offset\x18\x06 \x01(\x05\x12#\n\x06\x66ilter\x18\x07 \x01(\x0b\x32\x13.passerby.v1.Filter\x12\x0f\n\x07\x65xplain\x18\x08 \x01(\x08\x42\x07\n\x05queryB\x08\n\x06_top_k\"\xd7\x01\n\x06\x46ilter\x12\x0f\n\x07\x63\x61meras\x18\x01 \x03(\t\x12\x31\n\rcaptured_from\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x63\x61ptured_to\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x04tags\x18\x04 \x03(\x0b\x32\x1d.passerby.v1.Filter.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x97\x01\n\x0eSearchResponse\x12\x1e\n\x04hits\x18\x01 \x03(\x0b\x32\x10.passerby.v1.Hit\x12\r\n\x05model\x18\x02 \x01(\t\x12\'\n\x04took\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12-\n\x0b\x65xplanation\x18\x04 \x01(\x0b\x32\x18.passerby.v1.Explanation\"\xbe\x01\n\x03Hit\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x02\x12\x0e\n\x06\x63\x61mera\x18\x03 \x01(\t\x12/\n\x0b\x63\x61ptured_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12(\n\x04tags\x18\x05 \x03(\x0b\x32\x1a.passerby.v1.Hit.TagsEntry\x1a+\n\tTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc8\x01\n\x0b\x45xplanation\x12\x15\n\runknown_words\x18\x01 \x03(\t\x12\x12\n\nexpression\x18\x02 \x01(\t\x12-\n\nembed_took\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12.\n\x0bsearch_took\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0cresolve_took\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"X\n\rDeleteRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\x11\n\tfilenames\x18\x02 \x03(\t\x12#\n\x06\x66ilter\x18\x03 \x01(\x0b\x32\x13.passerby.v1.Filter\"!\n\x0e\x44\x65leteResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\"O\n\x12\x46indMissingRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12(\n\x06images\x18\x02 \x03(\x0b\x32\x18.passerby.v1.ImageDigest\"/\n\x0bImageDigest\x12\x10\n\x08\x66ilename\x18\x01 \x01(\t\x12\x0e\n\x06\x64igest\x18\x02 \x01(\x0c\"(\n\x13\x46indMissingResponse\x12\x11\n\tfilenames\x18\x01 \x03(\t\"\'\n\x14\x44\x65leteGalleryRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\">\n\x15\x44\x65leteGalleryResponse\x12\x0f\n\x07\x64\x65leted\x18\x01 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x02 \x01(\x03\"$\n\x11GetGalleryRequest\x12\x0f\n\x07gallery\x18\x01 \x01(\t\"_\n\x07Gallery\x12\x0f\n\x07gallery\x18\x01 \x01(\t\x12\r\n\x05\x63ount\x18\x02 \x01(\x03\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07pending\x18\x04 \x01(\x03\x12\x14\n\x0c\x64\x65\x61\x64_letters\x18\x05 \x01(\x03\"\x16\n\x14ListGalleriesRequest\"@\n\x15ListGalleriesResponse\x12\'\n\tgalleries\x18\x01 \x03(\x0b\x32\x14.passerby.v1.Gallery2\xd4\x03\n\x06Search\x12\x41\n\x06Search\x12\x1a.passerby.v1.SearchRequest\x1a\x1b.passerby.v1.SearchResponse\x12\x41\n\x06\x44\x65lete\x12\x1a.passerby.v1.DeleteRequest\x1a\x1b.passerby.v1.DeleteResponse\x12P\n\x0b\x46indMissing\x12\x1f.passerby.v1.FindMissingRequest\x1a .passerby.v1.FindMissingResponse\x12V\n\rDeleteGallery\x12!.passerby.v1.DeleteGalleryRequest\x1a\".passerby.v1.DeleteGalleryResponse\x12\x42\n\nGetGallery\x12\x1e.passerby.v1.GetGalleryRequest\x1a\x14.passerby.v1.Gallery\x12V\n\rListGalleries\x12!.passerby.v1.ListGalleriesRequest\x1a\".passerby.v1.ListGalleriesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -55,18 +55,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEREQUEST']._serialized_end=1162
   _globals['_DELETERESPONSE']._serialized_start=1164
   _globals['_DELETERESPONSE']._serialized_end=1197
-  _globals['_DELETEGALLERYREQUEST']._serialized_start=1199
-  _globals['_DELETEGALLERYREQUEST']._serialized_end=1238
-  _globals['_DELETEGALLERYRESPONSE']._serialized_start=1240
-  _globals['_DELETEGALLERYRESPONSE']._serialized_end=1302
-  _globals['_GETGALLERYREQUEST']._serialized_start=1304
-  _globals['_GETGALLERYREQUEST']._serialized_end=1340
-  _globals['_GALLERY']._serialized_start=1342
-  _globals['_GALLERY']._serialized_end=1437
-  _globals['_LISTGALLERIESREQUEST']._serialized_start=1439
-  _globals['_LISTGALLERIESREQUEST']._serialized_end=1461
-  _globals['_LISTGALLERIESRESPONSE']._serialized_start=1463
-  _globals['_LISTGALLERIESRESPONSE']._serialized_end=1527
-  _globals['_SEARCH']._serialized_start=1530
-  _globals['_SEARCH']._serialized_end=1916
+  _globals['_FINDMISSINGREQUEST']._serialized_start=1199
+  _globals['_FINDMISSINGREQUEST']._serialized_end=1278
+  _globals['_IMAGEDIGEST']._serialized_start=1280
+  _globals['_IMAGEDIGEST']._serialized_end=1327
+  _globals['_FINDMISSINGRESPONSE']._serialized_start=1329
+  _globals['_FINDMISSINGRESPONSE']._serialized_end=1369
+  _globals['_DELETEGALLERYREQUEST']._serialized_start=1371
+  _globals['_DELETEGALLERYREQUEST']._serialized_end=1410
+  _globals['_DELETEGALLERYRESPONSE']._serialized_start=1412
+  _globals['_DELETEGALLERYRESPONSE']._serialized_end=1474
+  _globals['_GETGALLERYREQUEST']._serialized_start=1476
+  _globals['_GETGALLERYREQUEST']._serialized_end=1512
+  _globals['_GALLERY']._serialized_start=1514
+  _globals['_GALLERY']._serialized_end=1609
+  _globals['_LISTGALLERIESREQUEST']._serialized_start=1611
+  _globals['_LISTGALLERIESREQUEST']._serialized_end=1633
+  _globals['_LISTGALLERIESRESPONSE']._serialized_start=1635
+  _globals['_LISTGALLERIESRESPONSE']._serialized_end=1699
+  _globals['_SEARCH']._serialized_start=1702
+  _globals['_SEARCH']._serialized_end=2170
 # @@protoc_insertion_point(module_scope)

@@ -112,6 +112,28 @@ class DeleteResponse(_message.Message):
     deleted: int
     def __init__(self, deleted: _Optional[int] = ...) -> None: ...
 
+class FindMissingRequest(_message.Message):
+    __slots__ = ("gallery", "images")
+    GALLERY_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    gallery: str
+    images: _containers.RepeatedCompositeFieldContainer[ImageDigest]
+    def __init__(self, gallery: _Optional[str] = ..., images: _Optional[_Iterable[_Union[ImageDigest, _Mapping]]] = ...) -> None: ...
+
+class ImageDigest(_message.Message):
+    __slots__ = ("filename", "digest")
+    FILENAME_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    filename: str
+    digest: bytes
+    def __init__(self, filename: _Optional[str] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class FindMissingResponse(_message.Message):
+    __slots__ = ("filenames",)
+    FILENAMES_FIELD_NUMBER: _ClassVar[int]
+    filenames: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, filenames: _Optional[_Iterable[str]] = ...) -> None: ...
+
 class DeleteGalleryRequest(_message.Message):
     __slots__ = ("gallery",)
     GALLERY_FIELD_NUMBER: _ClassVar[int]

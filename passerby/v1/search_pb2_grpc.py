@@ -44,6 +44,11 @@ class SearchStub:
                 request_serializer=passerby_dot_v1_dot_search__pb2.DeleteRequest.SerializeToString,
                 response_deserializer=passerby_dot_v1_dot_search__pb2.DeleteResponse.FromString,
                 _registered_method=True)
+        self.FindMissing = channel.unary_unary(
+                '/passerby.v1.Search/FindMissing',
+                request_serializer=passerby_dot_v1_dot_search__pb2.FindMissingRequest.SerializeToString,
+                response_deserializer=passerby_dot_v1_dot_search__pb2.FindMissingResponse.FromString,
+                _registered_method=True)
         self.DeleteGallery = channel.unary_unary(
                 '/passerby.v1.Search/DeleteGallery',
                 request_serializer=passerby_dot_v1_dot_search__pb2.DeleteGalleryRequest.SerializeToString,
@@ -76,6 +81,16 @@ class SearchServicer:
 
     def Delete(self, request, context):
         """Deletes images from the gallery: vectors first, then names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FindMissing(self, request, context):
+        """Of these images, those that a push would change: which are not in the gallery
+        with the same digest and a vector of the model that embeds new images now (and
+        kept, where images are kept). A gallery that does not exist has none of them.
+        What still waits in the queue is not considered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -118,6 +133,11 @@ def add_SearchServicer_to_server(servicer, server):
                     servicer.Delete,
                     request_deserializer=passerby_dot_v1_dot_search__pb2.DeleteRequest.FromString,
                     response_serializer=passerby_dot_v1_dot_search__pb2.DeleteResponse.SerializeToString,
+            ),
+            'FindMissing': grpc.unary_unary_rpc_method_handler(
+                    servicer.FindMissing,
+                    request_deserializer=passerby_dot_v1_dot_search__pb2.FindMissingRequest.FromString,
+                    response_serializer=passerby_dot_v1_dot_search__pb2.FindMissingResponse.SerializeToString,
             ),
             'DeleteGallery': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteGallery,
@@ -189,6 +209,33 @@ class Search:
             '/passerby.v1.Search/Delete',
             passerby_dot_v1_dot_search__pb2.DeleteRequest.SerializeToString,
             passerby_dot_v1_dot_search__pb2.DeleteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FindMissing(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/passerby.v1.Search/FindMissing',
+            passerby_dot_v1_dot_search__pb2.FindMissingRequest.SerializeToString,
+            passerby_dot_v1_dot_search__pb2.FindMissingResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -5,8 +5,8 @@ The query service: find the images that a caption, an image or a gallery
 image describes.
 
 The same over HTTP with JSON bodies: POST /v1/search, POST /v1/delete,
-GET /v1/galleries, GET and DELETE /v1/galleries/{gallery}; GET /v1/openapi.json
-describes it, and is made from the comments of this file.
+POST /v1/find-missing, GET /v1/galleries, GET and DELETE /v1/galleries/{gallery};
+GET /v1/openapi.json describes it, and is made from the comments of this file.
 """
 
 from collections import abc as _abc
@@ -45,6 +45,12 @@ class SearchStub:
     """
     Delete: _grpc.UnaryUnaryMultiCallable[_search_pb2.DeleteRequest, _search_pb2.DeleteResponse]
     """Deletes images from the gallery: vectors first, then names."""
+    FindMissing: _grpc.UnaryUnaryMultiCallable[_search_pb2.FindMissingRequest, _search_pb2.FindMissingResponse]
+    """Of these images, those that a push would change: which are not in the gallery
+    with the same digest and a vector of the model that embeds new images now (and
+    kept, where images are kept). A gallery that does not exist has none of them.
+    What still waits in the queue is not considered.
+    """
     DeleteGallery: _grpc.UnaryUnaryMultiCallable[_search_pb2.DeleteGalleryRequest, _search_pb2.DeleteGalleryResponse]
     """Deletes a gallery: the vectors of all model versions with their collections,
     names, kept images and dead letters. What was pushed to it before is deleted
@@ -68,6 +74,12 @@ class SearchAsyncStub(SearchStub):
     """
     Delete: _aio.UnaryUnaryMultiCallable[_search_pb2.DeleteRequest, _search_pb2.DeleteResponse]  # type: ignore[assignment]
     """Deletes images from the gallery: vectors first, then names."""
+    FindMissing: _aio.UnaryUnaryMultiCallable[_search_pb2.FindMissingRequest, _search_pb2.FindMissingResponse]  # type: ignore[assignment]
+    """Of these images, those that a push would change: which are not in the gallery
+    with the same digest and a vector of the model that embeds new images now (and
+    kept, where images are kept). A gallery that does not exist has none of them.
+    What still waits in the queue is not considered.
+    """
     DeleteGallery: _aio.UnaryUnaryMultiCallable[_search_pb2.DeleteGalleryRequest, _search_pb2.DeleteGalleryResponse]  # type: ignore[assignment]
     """Deletes a gallery: the vectors of all model versions with their collections,
     names, kept images and dead letters. What was pushed to it before is deleted
@@ -100,6 +112,18 @@ class SearchServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_search_pb2.DeleteResponse, _abc.Awaitable[_search_pb2.DeleteResponse]]:
         """Deletes images from the gallery: vectors first, then names."""
+
+    @_abc_1.abstractmethod
+    def FindMissing(
+        self,
+        request: _search_pb2.FindMissingRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_search_pb2.FindMissingResponse, _abc.Awaitable[_search_pb2.FindMissingResponse]]:
+        """Of these images, those that a push would change: which are not in the gallery
+        with the same digest and a vector of the model that embeds new images now (and
+        kept, where images are kept). A gallery that does not exist has none of them.
+        What still waits in the queue is not considered.
+        """
 
     @_abc_1.abstractmethod
     def DeleteGallery(

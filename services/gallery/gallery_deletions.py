@@ -14,7 +14,13 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from redis.asyncio import Redis
 
-from passerby.contract import CONSUMER_GROUP, DEFAULT_GALLERY, GALLERY_DELETIONS, INGEST_STREAM
+from passerby.contract import (
+    CONSUMER_GROUP,
+    DEFAULT_GALLERY,
+    GALLERY_DELETIONS,
+    INGEST_STREAM,
+    LAST_ENTRY,
+)
 from passerby.v1.queue_pb2 import ImageBatch
 from services.gallery.redis_connection import redis_errors
 
@@ -23,17 +29,7 @@ _ABANDONED_MS = 60_000
 _ENDED = "ended"
 
 # In one step, so that no entry is added in between.
-_BEGIN = """
-local last = '0-0'
-if redis.call('EXISTS', KEYS[2]) == 1 then
-  local info = redis.call('XINFO', 'STREAM', KEYS[2])
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then last = info[i + 1] end
-  end
-end
-redis.call('HSET', KEYS[1], ARGV[1], last)
-return last
-"""
+_BEGIN = f"{LAST_ENTRY} redis.call('HSET', KEYS[2], ARGV[1], last) return last"
 
 
 class Fate(Enum):
@@ -68,7 +64,7 @@ class GalleryDeletions:
     async def begin(self, gallery: str) -> Deletion:
         """From now on entries of the gallery are not indexed: see Fate."""
         with redis_errors("HSET"):
-            last = await self._begin(keys=[GALLERY_DELETIONS, INGEST_STREAM], args=[gallery])
+            last = await self._begin(keys=[INGEST_STREAM, GALLERY_DELETIONS], args=[gallery])
         return Deletion(bytes(last), ended=False)
 
     async def end(self, gallery: str, deletion: Deletion) -> None:

@@ -80,8 +80,13 @@ class Milvus:
             )
         return int(rows[0]["count(*)"])
 
-    async def ids(self, collection: str, expression: str, limit: int) -> list[int]:
-        """Up to `limit` ids that the expression matches now, in any order."""
+    async def ids(
+        self, collection: str, expression: str, limit: int, *, newest: bool = True
+    ) -> list[int]:
+        """Up to `limit` ids that the expression matches now, in any order.
+
+        newest: wait until a server has what was written last; else as searches see it.
+        """
         with self.errors(f"query {collection}"):
             rows = await self.read(
                 self.client.query,
@@ -89,16 +94,18 @@ class Milvus:
                 filter=expression,
                 output_fields=["id"],
                 limit=limit,
-                consistency_level="Strong",
+                consistency_level="Strong" if newest else "Bounded",
             )
         return [int(row["id"]) for row in rows]
 
-    async def lacking(self, collection: str, ids: Sequence[int]) -> list[int]:
+    async def lacking(
+        self, collection: str, ids: Sequence[int], *, newest: bool = True
+    ) -> list[int]:
         """Those of the ids that the collection has no row of now, in their order."""
         there: set[int] = set()
         for start in range(0, len(ids), PAGE):
             page = list(ids[start : start + PAGE])
-            there.update(await self.ids(collection, ids_in(page), len(page)))
+            there.update(await self.ids(collection, ids_in(page), len(page), newest=newest))
         return [id_ for id_ in ids if id_ not in there]
 
     async def pages(self, collection: str, expression: str = "") -> AsyncIterator[list[int]]:

@@ -1,17 +1,11 @@
 """Names in Redis: which filename an id stands for, in small hashes of tens of bytes a name."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
 
 from redis.asyncio import Redis
 
 from services.gallery.ids import BUCKET_BITS, bucket_and_field, candidate_ids
-from services.gallery.redis_connection import redis_errors
-
-T = TypeVar("T")
-
-# Commands of one pipeline: Redis answers others in between.
-_CHUNK = 2000
+from services.gallery.redis_connection import chunks, redis_errors
 
 
 class Names:
@@ -54,7 +48,7 @@ class Names:
     async def forget(self, gallery: str, ids: Sequence[int]) -> None:
         """Takes the names away; ids without one are passed over."""
         with redis_errors("PIPELINE HDEL"):
-            for chunk in _chunks(ids):
+            for chunk in chunks(ids):
                 pipeline = self._redis.pipeline(transaction=False)
                 for id_ in chunk:
                     bucket, field = bucket_and_field(id_)
@@ -64,7 +58,7 @@ class Names:
     async def exist(self, gallery: str) -> bool:
         """Whether the gallery has any name."""
         with redis_errors("EXISTS"):
-            for keys in _chunks(_all_keys(gallery)):
+            for keys in chunks(_all_keys(gallery)):
                 if await self._redis.exists(*keys):
                     return True
         return False
@@ -72,7 +66,7 @@ class Names:
     async def forget_gallery(self, gallery: str) -> None:
         """Takes all of a gallery's names away."""
         with redis_errors("UNLINK"):
-            for keys in _chunks(_all_keys(gallery)):
+            for keys in chunks(_all_keys(gallery)):
                 await self._redis.unlink(*keys)
 
     async def _look_up(
@@ -96,7 +90,7 @@ class Names:
     async def _values(self, gallery: str, ids: Iterable[int]) -> list[bytes | None]:
         values: list[bytes | None] = []
         with redis_errors("PIPELINE HGET"):
-            for chunk in _chunks(list(ids)):
+            for chunk in chunks(list(ids)):
                 pipeline = self._redis.pipeline(transaction=False)
                 for id_ in chunk:
                     bucket, field = bucket_and_field(id_)
@@ -107,7 +101,7 @@ class Names:
     async def _set_if_absent(self, gallery: str, names: Sequence[tuple[int, str]]) -> list[bool]:
         won: list[bool] = []
         with redis_errors("PIPELINE HSETNX"):
-            for chunk in _chunks(names):
+            for chunk in chunks(names):
                 pipeline = self._redis.pipeline(transaction=False)
                 for id_, name in chunk:
                     bucket, field = bucket_and_field(id_)
@@ -123,7 +117,3 @@ def names_key(gallery: str, bucket: int) -> str:
 
 def _all_keys(gallery: str) -> list[str]:
     return [names_key(gallery, bucket) for bucket in range(1 << BUCKET_BITS)]
-
-
-def _chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:
-    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))

@@ -3,8 +3,8 @@
 import contextlib
 import socket
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -17,6 +17,10 @@ from passerby.redis_errors import outage
 from services.gallery.store_calls import store_call
 from services.runtime.errors import Unavailable
 
+T = TypeVar("T")
+
+# Commands of one pipeline: Redis answers others in between.
+_CHUNK = 2000
 # A Redis whose node is lost refuses nothing. An attempt to connect, and a connection whose data
 # nobody acknowledges, are given up after this long, and the command is tried on a new connection.
 _SILENCE_S = 2
@@ -63,3 +67,8 @@ def redis_errors(command: str = "") -> Iterator[None]:
         if fault is None:
             raise
         raise Unavailable(f"Redis {fault}") from error
+
+
+def chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:
+    """What goes into one pipeline each."""
+    return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))

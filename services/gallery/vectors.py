@@ -107,9 +107,12 @@ class Vectors:
             collection = CollectionName(gallery, version)
             raise Unavailable(f"{collection} was dropped; it is made again") from error
 
-    async def lacking(self, gallery: str, version: str, ids: Sequence[int]) -> list[int]:
-        """Those of the ids that the gallery has no vector of this version for."""
-        return await self._milvus.lacking(str(CollectionName(gallery, version)), ids)
+    async def lacking(
+        self, gallery: str, version: str, ids: Sequence[int], *, newest: bool = True
+    ) -> list[int]:
+        """Those of the ids that the gallery has no vector of this version for; see Milvus.ids."""
+        collection = str(CollectionName(gallery, version))
+        return await self._milvus.lacking(collection, ids, newest=newest)
 
     async def search(
         self,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+from services.gallery.digests import Digests
 from services.gallery.gallery_deletions import GalleryDeletions
 from services.gallery.images import Images
 from services.gallery.names import Names
@@ -49,6 +50,7 @@ async def main(settings: IndexerSettings, stop: asyncio.Event) -> None:
             sources,
             ImageEmbedder(embedder, settings.embed_timeout_s),
             Names(redis),
+            Digests(redis),
             vectors,
             images,
             settings.max_image_bytes,

@@ -11,6 +11,7 @@ from passerby.contract import (
     DEFAULT_GALLERY,
     GALLERY_NAME,
     GALLERY_RULE,
+    MAX_DIGEST_BYTES,
     MAX_FILENAME_BYTES,
     DeadLetterEntry,
     is_valid_timestamp,
@@ -118,6 +119,10 @@ def check_image(image: Image) -> None:
     if not 1 <= size <= MAX_FILENAME_BYTES:
         raise InvalidImageEntry(
             f"filename has {size} bytes; 1 to {MAX_FILENAME_BYTES:,} are allowed"
+        )
+    if len(image.digest) > MAX_DIGEST_BYTES:
+        raise InvalidImageEntry(
+            f"{shown(image)}: digest has {len(image.digest)} bytes; {MAX_DIGEST_BYTES} are allowed"
         )
     if image.WhichOneof("source") is None:
         raise InvalidImageEntry(f"{shown(image)}: has neither data nor uri")

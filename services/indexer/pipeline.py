@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 
 import structlog
 
+from services.gallery.digests import Digests, indexed
 from services.gallery.images import Images
 from services.gallery.names import Names
 from services.gallery.vectors import Row, Vectors
@@ -37,6 +38,7 @@ class Pipeline:
         sources: Sources,
         embedder: ImageEmbedder,
         names: Names,
+        digests: Digests,
         vectors: Vectors,
         images: Images | None,
         max_image_bytes: int,
@@ -44,6 +46,7 @@ class Pipeline:
         self._sources = sources
         self._embedder = embedder
         self._names = names
+        self._digests = digests
         self._vectors = vectors
         self._images = images
         self._max_image_bytes = max_image_bytes
@@ -146,7 +149,8 @@ class Pipeline:
         )
 
     async def _write_gallery(self, gallery: str, items: Sequence[Item]) -> None:
-        """Names, then image bytes, then vectors: a hit always has its name and its image.
+        """Names, then image bytes, then vectors: a hit always has its name and its image. Last what
+        was indexed: who is told that an image is unchanged finds it.
 
         Invariant: a row exists if and only if its name exists. A deletion at the same time may
         take a name just before the vector is written, so this is checked after writing.
@@ -161,6 +165,7 @@ class Pipeline:
             if claimed == ids:
                 break
             ids = claimed
+        await self._record(gallery, named)
         for id_, item in zip(ids, items, strict=True):
             if id_ is None:
                 item.reject(
@@ -179,6 +184,18 @@ class Pipeline:
         images, data = self._images, {id_: item.data for id_, item in named.items()}
         with stage("images"):
             await retry_until_available(lambda: images.put(gallery, data))
+
+    async def _record(self, gallery: str, named: Mapping[int, Item]) -> None:
+        """So that a push leaves out what it would not change."""
+        kept = self._images is not None
+        records = {
+            id_: indexed(item.embedding.version, item.image.digest, kept=kept)
+            if item.embedding and item.image.digest
+            else b""
+            for id_, item in named.items()
+        }
+        with stage("names"):
+            await retry_until_available(lambda: self._digests.put(gallery, records))
 
     async def _write_vectors(self, gallery: str, named: Mapping[int, Item]) -> None:
         """By model version: while embedders are replaced, one part may hold vectors of two."""

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 
 from passerby.v1 import search_pb2_grpc
+from services.gallery.digests import Digests
 from services.gallery.gallery_deletions import GalleryDeletions
 from services.gallery.images import Images
 from services.gallery.names import Names
@@ -41,7 +42,9 @@ async def main(settings: QuerySettings, stop: asyncio.Event) -> None:
         embedder = EmbedderClient(channel)
 
         images = Images(settings.images_uri) if settings.images_uri else None
-        stores = Stores(vectors, Names(redis), GalleryDeletions(redis), images, redis)
+        stores = Stores(
+            vectors, Names(redis), Digests(redis), GalleryDeletions(redis), images, redis
+        )
 
         health = Health(
             {"redis": redis.ping, "milvus": Searchable(vectors), "embedder": embedder.ping}

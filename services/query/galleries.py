@@ -66,6 +66,7 @@ async def _delete_page(stores: Stores, gallery: str, ids: Sequence[int]) -> int:
     # An image that was pushed in between has its vector written and its name taken: it counts as
     # pushed before the deletion, and nothing of it may stay.
     await stores.vectors.delete(gallery, ids)
+    await stores.digests.forget(gallery, ids)
     if stores.images:
         await stores.images.remove(gallery, ids)
     return deleted

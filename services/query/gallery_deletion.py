@@ -51,6 +51,7 @@ async def delete_gallery(
         await stores.vectors.drop(gallery)
         await extend()
         await stores.names.forget_gallery(gallery)
+        await stores.digests.forget_gallery(gallery)
         if stores.images:
             async for _ in stores.images.remove_gallery(gallery):
                 await extend()

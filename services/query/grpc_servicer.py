@@ -8,6 +8,7 @@ import grpc
 from passerby.v1 import search_pb2, search_pb2_grpc
 from services.query import galleries
 from services.query.gallery_deletion import delete_gallery
+from services.query.missing import find_missing
 from services.query.search import search
 from services.query.stores import Stores
 from services.runtime.embedder_client import EmbedderClient
@@ -42,6 +43,12 @@ class Servicer(search_pb2_grpc.SearchServicer):
         context: Any,
     ) -> search_pb2.DeleteResponse:
         return await _final(galleries.delete(request, self._stores), context)
+
+    async def FindMissing(  # noqa: N802 - the contract's name
+        self, request: search_pb2.FindMissingRequest, context: Any
+    ) -> search_pb2.FindMissingResponse:
+        answer = find_missing(request, self._stores, self._embedder, self._time(context))
+        return await _final(answer, context)
 
     async def DeleteGallery(  # noqa: N802 - the contract's name
         self,

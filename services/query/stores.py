@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
+from services.gallery.digests import Digests
 from services.gallery.gallery_deletions import GalleryDeletions
 from services.gallery.images import Images
 from services.gallery.names import Names
@@ -20,6 +21,7 @@ class Stores:
 
     vectors: Vectors
     names: Names
+    digests: Digests
     deletions: GalleryDeletions
     images: Images | None
     redis: Redis

@@ -48,6 +48,11 @@ class EmbedderClient:
         """Raises a ServiceError if the embedder does not answer."""
         await _answer(self._stub.GetModel(embedder_pb2.GetModelRequest(), timeout=PROBE_TIMEOUT_S))
 
+    async def preferred_version(self) -> str:
+        """Of the model that embeds images for which none is named."""
+        request = embedder_pb2.GetModelRequest()
+        return (await _answer(self._stub.GetModel(request, timeout=PROBE_TIMEOUT_S))).version
+
     async def embed_images(
         self, images: Sequence[bytes], *, version: str = "", timeout_s: float
     ) -> list[Embedding | Rejected]:

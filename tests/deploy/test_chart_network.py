@@ -145,7 +145,7 @@ def expected(milvus: str = "milvus-standalone") -> set[tuple[str, str, int]]:
         ("indexer", milvus, 19530),
         # a caption: client -> query -> embedder, vectors, names
         *((source, "query", port) for source in EVERYONE for port in (50052, 8080)),
-        ("selftest", "query", 50052),
+        *((client, "query", 50052) for client in ("selftest", "push")),
         ("query", "embedder", 50051),
         ("query", milvus, 19530),
         # monitoring
@@ -206,6 +206,7 @@ def test_peers_that_may_search_push_and_scrape_can_be_named() -> None:
         ("portal", "query"),
         ("selftest", "query"),
         ("camera", "redis"),
+        ("push", "query"),
         ("push", "redis"),
         ("selftest", "redis"),
         ("watcher", "indexer"),

@@ -103,7 +103,7 @@ def test_doctor_names_a_pod_that_cannot_be_pulled(
 def test_a_push_by_a_job_says_how_to_follow_it(api: KubernetesApi, tmp_path: Path) -> None:
     indexer = api.objects["deployments"][1]["spec"]["template"]["spec"]
     indexer["containers"][0]["env"] = INDEXER_ENV
-    for page in ("install.md", "model-swap.md"):
+    for page in ("push.md", "model-swap.md"):
         (command,) = [
             typed
             for session in blocks(OPERATIONS / page, "console")

@@ -65,6 +65,7 @@ GOOD = Image(filename="good", data=b"x")
         (Image(data=b"x"), "filename has 0 bytes"),
         (Image(filename="é" * 2049, data=b"x"), "filename has 4098 bytes; 1 to 4,096"),
         (Image(filename="a"), "a: has neither data nor uri"),
+        (Image(filename="a", data=b"x", digest=b"d" * 65), "a: digest has 65 bytes; 64 are"),
         (Image(filename="a", data=b"x", camera="é" * 129), "a: camera has more than 256 bytes"),
         (Image(filename="a", data=b"x", tags={"k": "v" * 65_536}), "a: tags have more than"),
         (
@@ -91,6 +92,7 @@ def test_the_limits_themselves_are_allowed() -> None:
         camera="c" * 256,
         captured_at=Timestamp(seconds=253_402_300_799, nanos=999_999_999),
         tags={"k": "v" * 65_000},
+        digest=b"d" * 64,
     )
     assert read(batch=batch(image)).dead_letters == []
 

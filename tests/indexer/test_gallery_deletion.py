@@ -6,6 +6,7 @@ import pytest
 
 from passerby.contract import INGEST_STREAM
 from passerby.v1 import search_pb2
+from services.gallery.digests import Digests
 from services.gallery.gallery_deletions import GalleryDeletions
 from services.query.gallery_deletion import delete_gallery
 from services.query.stores import Stores
@@ -21,7 +22,12 @@ PEOPLE = search_pb2.DeleteGalleryRequest(gallery="people")
 @pytest.fixture
 async def stores(indexer: Indexer) -> Stores:
     return Stores(
-        indexer.vectors, indexer.names, GalleryDeletions(indexer.redis), None, indexer.redis
+        indexer.vectors,
+        indexer.names,
+        Digests(indexer.redis),
+        GalleryDeletions(indexer.redis),
+        None,
+        indexer.redis,
     )
 
 
@@ -35,7 +41,7 @@ async def test_what_was_queued_before_is_deleted_and_what_came_later_is_not(
     stack.push("people", pictures(0))
     stack.push("others", pictures(0))
     await indexer.index()
-    stack.push("people", {**pictures(1), "broken.png": b"not an image", "empty.png": b""})
+    stack.push("people", {**pictures(1), "broken.png": b"not an image", "": b"has no name"})
     stack.push("others", pictures(1))
     assert (await delete_gallery(PEOPLE, stores)).deleted == 1
     await indexer.index()

@@ -8,6 +8,7 @@ import pytest
 
 from passerby.contract import INGEST_STREAM
 from passerby.v1.queue_pb2 import ImageBatch
+from services.gallery.digests import Digests, indexed
 from services.gallery.names import Names
 from services.gallery.vectors import Row
 from services.indexer import pipeline
@@ -38,6 +39,24 @@ async def test_an_image_is_indexed_with_all_its_fields(indexer: Indexer, stack: 
     assert (match.camera, match.tags) == ("gate", {"floor [1]": "ground"})
     assert match.captured_at_us == 1_777_636_800_000_123
     assert await nearest(indexer, "people", picture(1)) == "gate/1.png"
+
+
+async def test_what_was_indexed_is_recorded_and_without_a_digest_forgotten(
+    indexer: Indexer, stack: Stack
+) -> None:
+    async def recorded() -> list[bytes | None]:
+        ids = [id_ for id_ in await indexer.names.ids_of("people", ["0.png", "1.png"]) if id_]
+        return await Digests(indexer.redis).get("people", ids)
+
+    stack.push("people", {"0.png": picture(0), "1.png": picture(1)}, digest=b"before")
+    await indexer.index()
+    version = await indexer.vectors.model_version("people")
+    before = indexed(version, b"before", kept=False)
+    assert await recorded() == [before, before]
+    stack.push("people", {"0.png": picture(2)}, digest=b"after")
+    stack.push("people", {"1.png": picture(3)})
+    await indexer.index()
+    assert await recorded() == [indexed(version, b"after", kept=False), None]
 
 
 async def test_rejected_images_become_dead_letters_that_can_be_pushed_again(

@@ -1,6 +1,6 @@
 """Cutting images into batches: nothing lost, nothing reordered, no batch beyond its bounds."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import pairwise
 
@@ -9,7 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passerby import Failure, Image
-from passerby.batches import MAX_BATCH_BYTES, MAX_BATCH_IMAGES, MAX_IMAGE_BYTES, batches
+from passerby.batches import (
+    MAX_BATCH_BYTES,
+    MAX_BATCH_IMAGES,
+    MAX_IMAGE_BYTES,
+    batches,
+    messages,
+)
+from passerby.v1 import queue_pb2
 
 # (count, bytes) of images that follow each other: many small ones, a few that fill a batch.
 runs = st.lists(
@@ -28,12 +35,18 @@ def images_of(sizes: list[tuple[int, int]]) -> list[Image]:
     return [Image(f"{number}.jpg", bytes(size)) for number, size in enumerate(each)]
 
 
+def cut_up(
+    images: Iterable[Image], reject: Callable[[Failure], None] = lambda _: None
+) -> Iterator[queue_pb2.ImageBatch]:
+    return batches(messages(images, reject), "g")
+
+
 @large
 @given(runs)
 def test_every_image_is_in_one_batch_in_order(sizes: list[tuple[int, int]]) -> None:
     pushed = images_of(sizes)
     rejected: list[Failure] = []
-    cut = list(batches(pushed, "g", rejected.append))
+    cut = list(cut_up(pushed, rejected.append))
     batched = [(image.filename, image.data) for batch in cut for image in batch.images]
     assert batched == [(image.filename, image.data) for image in pushed]
     assert rejected == []
@@ -48,7 +61,7 @@ def test_every_image_is_in_one_batch_in_order(sizes: list[tuple[int, int]]) -> N
 @given(runs)
 def test_neighbouring_batches_could_not_have_been_one(sizes: list[tuple[int, int]]) -> None:
     """Few large entries, not many small ones."""
-    cut = list(batches(images_of(sizes), "g", lambda _: None))
+    cut = list(cut_up(images_of(sizes)))
     for batch, following in pairwise(cut):
         size = sum(image.ByteSize() for image in batch.images) + following.images[0].ByteSize()
         assert len(batch.images) == MAX_BATCH_IMAGES or size > MAX_BATCH_BYTES
@@ -69,7 +82,7 @@ def test_an_image_that_fits_no_message_is_rejected_and_its_neighbour_is_not(
     image: Image, reason: str
 ) -> None:
     rejected: list[Failure] = []
-    cut = list(batches([image, Image("b.jpg", b"y")], "g", rejected.append))
+    cut = list(cut_up([image, Image("b.jpg", b"y")], rejected.append))
     assert [i.filename for batch in cut for i in batch.images] == ["b.jpg"]
     (failure,) = rejected
     assert failure.filename == image.filename
@@ -81,7 +94,7 @@ def test_an_image_of_just_the_limit_is_pushed_and_one_byte_more_is_rejected() ->
     room = MAX_IMAGE_BYTES - Image("1.jpg", data).message().ByteSize()
     rejected: list[Failure] = []
     images = [Image(f"{more}.jpg", data + bytes(room + more)) for more in (0, 1)]
-    (batch,) = batches(images, "g", rejected.append)
+    (batch,) = cut_up(images, rejected.append)
     assert [image.filename for image in batch.images] == ["0.jpg"]
     assert [failure.filename for failure in rejected] == ["1.jpg"]
 
@@ -96,5 +109,5 @@ def test_images_are_read_as_they_are_needed() -> None:
             taken += 1
             yield Image(f"{taken}.jpg", b"x")
 
-    next(batches(endless(), "g", lambda _: None))
+    next(cut_up(endless()))
     assert taken == MAX_BATCH_IMAGES + 1

@@ -38,6 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def passerby(redis_url: str, *arguments: str | Path, typed: str | bytes | None = None) -> Result:
+    """Without a query service, which a push could ask what is searchable already."""
     environment = {"REDIS_URL": redis_url, "PASSERBY_QUERY": f"127.0.0.1:{free_port()}"}
     return CliRunner().invoke(main, [str(a) for a in arguments], env=environment, input=typed)
 
@@ -143,7 +144,7 @@ def test_a_wrong_argument_is_named_with_exit_code_2(
         (("search", "a man"), "PASSERBY_QUERY"),
         (("status",), "PASSERBY_QUERY"),
         (("delete", "1.jpg"), "PASSERBY_QUERY"),
-        (("push", __file__, "--outage-timeout", "0"), "REDIS_URL"),
+        (("push", __file__, "--outage-timeout", "0", "--again"), "REDIS_URL"),
         (("dead-letters",), "REDIS_URL"),
     ],
 )
@@ -160,7 +161,7 @@ def test_a_service_that_is_down_is_one_line_with_the_variable_to_set(
 
 def test_what_a_push_waits_for_is_said_on_standard_error() -> None:
     redis = f"redis://127.0.0.1:{free_port()}/0"
-    done = passerby(redis, "push", __file__, "--outage-timeout", "0.1")
+    done = passerby(redis, "push", __file__, "--again", "--outage-timeout", "0.1")
     assert done.exit_code == 75
     waiting, error = done.stderr.splitlines()
     assert waiting.startswith(f"Waiting up to 0.1 s: Redis at {redis} cannot be reached")

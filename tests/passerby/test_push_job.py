@@ -17,7 +17,7 @@ from redis import Redis
 
 from passerby.cli import main
 from tests.passerby.by_hand import batches_on
-from tests.support.kubernetes_api import INDEXER_ENV, NAMESPACE, KubernetesApi, serving
+from tests.support.kubernetes_api import INDEXER_ENV, NAMESPACE, RELEASE, KubernetesApi, serving
 
 MINORS = ("1.35", "1.36", "1.37")
 
@@ -63,7 +63,8 @@ def test_the_job_runs_the_indexers_image_with_its_credentials(
     assert container["imagePullPolicy"] == "Always"
     assert pod["serviceAccountName"] == "passerby-indexer"
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
-    assert container["env"] == INDEXER_ENV[:2]
+    query = {"name": "PASSERBY_QUERY", "value": f"{RELEASE}-query:50052"}
+    assert container["env"] == [query, *INDEXER_ENV[:2]]
     assert container["command"] == [
         *("passerby", "push", "./people", "--gallery", "mine", "--camera=gate 1", "--tag=floor=1"),
         *("--shard", "$(JOB_COMPLETION_INDEX)/3"),
@@ -129,9 +130,11 @@ def test_the_pods_commands_push_everything_between_them(
         (tmp_path / "claim" / "people").mkdir(parents=True, exist_ok=True)
         (tmp_path / "claim" / "people" / name).write_bytes(b"x")
     tag = "x=$(REDIS_PASSWORD) $$5"
-    job = dry_run(kubeconfig, *FROM_CLAIM, "--no-wait", "--tag", tag, "--outage-timeout", "600")
+    job = dry_run(
+        kubeconfig, *FROM_CLAIM, "--no-wait", "--tag", tag, "--outage-timeout", "600", "--again"
+    )
     command = job["spec"]["template"]["spec"]["containers"][0]["command"]
-    assert "--outage-timeout=600" in command
+    assert {"--outage-timeout=600", "--again"} <= set(command)
     command[0] = str(Path(sys.executable).with_name(command[0]))
     for index in range(job["spec"]["completions"]):
         variables = {"JOB_COMPLETION_INDEX": str(index), "REDIS_PASSWORD": "secret"}

@@ -60,7 +60,7 @@ def test_a_push_goes_on_where_it_was_when_redis_comes_back(tmp_path: Path) -> No
                 redis.shutdown(save=False)
                 soon()
 
-            done = client.push(IMAGES, on_progress=once_queued(restart, len(IMAGES)))
+            done = client.push(IMAGES, again=True, on_progress=once_queued(restart, len(IMAGES)))
     assert (done.queued, done.searchable) == (len(IMAGES), len(IMAGES))
     waiting, over = said
     assert waiting.startswith(f"Waiting up to 300 s: Redis at redis://127.0.0.1:{port}/0 cannot be")
@@ -79,7 +79,7 @@ def test_a_push_waits_while_redis_fails_over(redis_url: str) -> None:
             redis.replicaof("127.0.0.1", free_port())
             promote()
 
-        done = client.push(IMAGES, wait=False, on_progress=once_queued(demote))
+        done = client.push(IMAGES, again=True, wait=False, on_progress=once_queued(demote))
         assert done.queued == len(IMAGES)
         assert len(batches_on(redis)) == 3
     assert "is a read-only replica" in said[0]
@@ -95,7 +95,7 @@ def test_an_outage_that_lasts_too_long_ends_the_push(tmp_path: Path) -> None:
     with redis_running(tmp_path) as url, Redis.from_url(url) as redis, Client(redis_url=url) as c:
         stop = once_queued(partial(redis.shutdown, save=False))
         with pytest.raises(Unavailable, match="cannot be reached"):
-            c.push(IMAGES, wait=False, on_progress=stop, outage_timeout_s=0.1)
+            c.push(IMAGES, again=True, wait=False, on_progress=stop, outage_timeout_s=0.1)
 
 
 @pytest.mark.parametrize("password", ["", "wrong"])
@@ -112,7 +112,7 @@ def test_a_wrong_password_ends_a_push_at_once(redis_url: str, password: str) -> 
         redis.config_set("requirepass", "right")
         try:
             with pytest.raises(Refused, match=rf"{address} rejects the user or password") as error:
-                client.push(IMAGES, wait=False)
+                client.push(IMAGES, again=True, wait=False)
         finally:
             redis.config_set("requirepass", "")
     assert error.value.code == "PERMISSION_DENIED"

@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from urllib.parse import quote
 
+import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,6 +140,26 @@ def test_a_url_is_listed_here_and_read_by_the_indexer(tmp_path: Path) -> None:
         ("a.png", None, (tmp_path / "a.png").as_uri()),
         ("b/2.JPG", None, (tmp_path / "b" / "2.JPG").as_uri()),
     ]
+
+
+def test_the_revision_of_a_url_changes_with_what_lies_there(tmp_path: Path) -> None:
+    write(tmp_path, "1.jpg", "2.jpg")
+
+    def revisions(source: Path) -> list[str]:
+        found = find(source.as_uri(), NO_INPUT)
+        return [image.revision for image in images([found], ImageMetadata(), lambda _: None)]
+
+    before = revisions(tmp_path)
+    assert before == revisions(tmp_path)
+    (tmp_path / "2.jpg").write_bytes(b"longer than before")
+    after = revisions(tmp_path)
+    assert (after[0] == before[0], after[1] == before[1]) == (True, False)
+    assert revisions(tmp_path / "2.jpg") == after[1:]
+    # A memory of fsspec's says nothing that changes: such an image is pushed each time.
+    with fsspec.open("memory://people/1.jpg", "wb") as file:
+        file.write(b"1")
+    (image,) = images([find("memory://people", NO_INPUT)], ImageMetadata(), lambda _: None)
+    assert (image.revision, image.message().digest) == ("", b"")
 
 
 def test_a_url_of_one_image_is_that_image(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from passerby.v1 import search_pb2
+from services.gallery.digests import Digests
 from services.gallery.gallery_deletions import GalleryDeletions
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect
@@ -29,7 +30,7 @@ async def stores(redis_server: str, milvus_server: str) -> AsyncIterator[Stores]
             assert None not in await self.filenames_of(gallery, ids)
             await super().forget(gallery, ids)
 
-    yield Stores(vectors, Overtaken(redis), GalleryDeletions(redis), None, redis)
+    yield Stores(vectors, Overtaken(redis), Digests(redis), GalleryDeletions(redis), None, redis)
     await vectors.close()
     await redis.aclose()
 

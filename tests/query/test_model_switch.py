@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from passerby.v1 import search_pb2
+from services.gallery.digests import Digests
 from services.gallery.gallery_deletions import GalleryDeletions
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect
@@ -30,7 +31,10 @@ async def test_a_search_is_repeated_when_its_gallery_is_switched_meanwhile(
     # The query is an image of the gallery, so no embedder is called.
     request = search_pb2.SearchRequest(gallery=gallery, filename="0")
     response = await search(
-        request, Stores(vectors, names, GalleryDeletions(redis), None, redis), cast(Any, None), 30
+        request,
+        Stores(vectors, names, Digests(redis), GalleryDeletions(redis), None, redis),
+        cast(Any, None),
+        30,
     )
 
     assert response.model == "new"

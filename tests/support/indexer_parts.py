@@ -8,6 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from passerby.contract import INGEST_STREAM
+from services.gallery.digests import Digests
 from services.gallery.gallery_deletions import GalleryDeletions
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect as connect_redis
@@ -50,6 +51,7 @@ class Indexer:
             self.sources,
             self.embedder,
             self.names,
+            Digests(self.redis),
             self.vectors,
             None,
             self.settings.max_image_bytes,

@@ -12,6 +12,7 @@ from passerby.v1 import search_pb2
 from services.query import galleries
 from services.query.gallery_deletion import delete_gallery
 from services.query.http.guards import json_response
+from services.query.missing import find_missing
 from services.query.search import search
 from services.query.stores import Stores
 from services.runtime.embedder_client import EmbedderClient
@@ -35,6 +36,7 @@ class Api:
         self.routes = [
             web.post("/v1/search", self._search),
             web.post("/v1/delete", self._delete),
+            web.post("/v1/find-missing", self._find_missing),
             web.get("/v1/galleries", self._list_galleries),
             web.get("/v1/galleries/{gallery}", self._get_gallery),
             web.delete("/v1/galleries/{gallery}", self._delete_gallery),
@@ -48,6 +50,10 @@ class Api:
     async def _delete(self, request: web.Request) -> web.Response:
         message = await _body(request, search_pb2.DeleteRequest())
         return _answer(await galleries.delete(message, self._stores))
+
+    async def _find_missing(self, request: web.Request) -> web.Response:
+        message = await _body(request, search_pb2.FindMissingRequest())
+        return _answer(await find_missing(message, self._stores, self._embedder, self._timeout_s))
 
     async def _list_galleries(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
         return _answer(await galleries.list_galleries(self._stores, self._timeout_s))

@@ -17,7 +17,11 @@ from services.query.http.openapi.rules import RULES
 from tests.support.openapi import DOCUMENT, validator
 from tests.support.query import QueryService, people
 
-REQUESTS = {"/v1/search": search_pb2.SearchRequest, "/v1/delete": search_pb2.DeleteRequest}
+REQUESTS = {
+    "/v1/search": search_pb2.SearchRequest,
+    "/v1/delete": search_pb2.DeleteRequest,
+    "/v1/find-missing": search_pb2.FindMissingRequest,
+}
 Body = dict[str, Any]
 MAN: Body = {"caption": "a man"}
 RIGHT: dict[str, list[Body]] = {
@@ -31,6 +35,10 @@ RIGHT: dict[str, list[Body]] = {
     "/v1/delete": [
         {"filenames": ["none.jpg"]},
         {"filter": {"cameras": ["nowhere"]}},
+    ],
+    "/v1/find-missing": [
+        {},
+        {"images": [{"filename": "0.jpg", "digest": "AA=="}]},
     ],
 }
 WRONG: dict[str, list[Body]] = {
@@ -62,6 +70,13 @@ WRONG: dict[str, list[Body]] = {
         {"filenames": ["x"], "filter": {"cameras": ["x"]}},
         {"filter": {}},
         {"filter": {"cameras": [], "tags": {}}},
+    ],
+    "/v1/find-missing": [
+        {"gallery": "No Gallery"},
+        {"images": [{"filename": "", "digest": "AA=="}]},
+        {"images": [{"filename": "0.jpg"}]},
+        {"images": [{"filename": "0.jpg", "digest": "A" * 92}]},
+        {"images": [{"filename": "x", "digest": "AA=="}] * 10_001},
     ],
 }
 

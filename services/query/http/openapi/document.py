@@ -21,12 +21,14 @@ _DESCRIPTION = (
 )
 # Errors of any request to the stores, of those that name something, of those that need a vector.
 _ANY = (StatusCode.PERMISSION_DENIED, StatusCode.INTERNAL, StatusCode.UNAVAILABLE)
+_ASKING = (StatusCode.INVALID_ARGUMENT, StatusCode.RESOURCE_EXHAUSTED, *_ANY)
 _NAMING = (StatusCode.INVALID_ARGUMENT, StatusCode.NOT_FOUND, *_ANY)
 _EMBEDDING = (StatusCode.FAILED_PRECONDITION, StatusCode.RESOURCE_EXHAUSTED, *_NAMING)
 # RPC -> method, path and errors; those with examples have a body.
 _RPCS = {
     "Search": ("post", "/v1/search", _EMBEDDING),
     "Delete": ("post", "/v1/delete", _NAMING),
+    "FindMissing": ("post", "/v1/find-missing", _ASKING),
     "ListGalleries": ("get", "/v1/galleries", _ANY),
     "GetGallery": ("get", "/v1/galleries/{gallery}", _NAMING),
     "DeleteGallery": ("delete", "/v1/galleries/{gallery}", _NAMING),

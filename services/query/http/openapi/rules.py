@@ -9,6 +9,7 @@ from passerby.contract import (
     DEFAULT_TOP_K,
     GALLERY_NAME,
     MAX_CAPTION_CHARACTERS,
+    MAX_DIGEST_BYTES,
     MAX_FILENAME_BYTES,
     MAX_FILENAMES,
     MAX_TOP_K,
@@ -44,6 +45,11 @@ RULES: dict[str, Schema] = {
             {"required": ["tags"], "properties": {"tags": {"minProperties": 1}}},
         ]
     },
+    "FindMissingRequest.gallery": _GALLERY,
+    "FindMissingRequest.images": {"maxItems": MAX_FILENAMES},
+    "ImageDigest": {"required": ["filename", "digest"]},
+    "ImageDigest.filename": FILENAME,
+    "ImageDigest.digest": {"minLength": 2, "maxLength": 4 * -(-MAX_DIGEST_BYTES // 3)},
     "Hit.score": {"minimum": -1, "maximum": 1},
 }
 
@@ -59,6 +65,12 @@ EXAMPLES: dict[str, dict[str, Message]] = {
         "image": search_pb2.SearchRequest(gallery="demo", image=_PNG, top_k=3),
         "filename": search_pb2.SearchRequest(
             gallery="demo", filename="gate/1.jpg", offset=12, filter=_AT_THE_GATE, explain=True
+        ),
+    },
+    "FindMissing": {
+        "image": search_pb2.FindMissingRequest(
+            gallery="demo",
+            images=[search_pb2.ImageDigest(filename="gate/1.jpg", digest=b"of this image")],
         ),
     },
     "Delete": {
