@@ -69,7 +69,8 @@ def _sum_up(progress: Progress, gallery: str, *, wait: bool) -> None:
         say(f"{progress.searchable + progress.unchanged:,} images are searchable in {gallery}.")
     else:
         say(
-            f"{progress.queued:,} images are queued for {gallery}; `passerby status` shows progress."
+            f"{progress.queued:,} images are queued for {gallery}; "
+            "`passerby status` shows progress."
         )
 
 
