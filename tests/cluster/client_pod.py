@@ -32,7 +32,10 @@ def manifest(release: Release, name: str = NAME, *, claim: str = "", node: str =
                     "image": container["image"],
                     "command": ["sleep", "infinity"],
                     "env": [
-                        {"name": "PASSERBY_QUERY", "value": f"{release.name}-query:50052"},
+                        {
+                            "name": "PASSERBY_QUERY",
+                            "value": f"{release.name}-headless:50052",
+                        },
                         *redis,
                     ],
                     "securityContext": {

@@ -109,7 +109,7 @@ def test_a_release_that_is_renamed_is_whole(values: Values, prefix: str, label: 
     """The same objects as before, each name and each reference to it changed."""
     rest = {**SINGLE["monitored"], **SINGLE["ingress"], **SINGLE["gateway"]}
     rest |= {"query": {"autoscaling": {"enabled": True}}}
-    ours = "alerts|dashboard|embedder|images|indexer|metrics|push|query|redis|selftest"
+    ours = "alerts|dashboard|embedder|headless|images|indexer|metrics|push|query|redis|selftest"
     before, after = (_without_checksums(objects(v)) for v in (rest, {**rest, **values}))
     text = re.sub(rf"\bpasserby-({ours}|\([a-z|]+\))", rf"{prefix}-\1", json.dumps(before))
     text = text.replace(

@@ -185,6 +185,18 @@ def test_embedders_are_found_by_a_name_that_gives_all_of_their_addresses() -> No
     assert named(items, "Service", "passerby-embedder")["spec"]["clusterIP"] == "None"
 
 
+def test_query_has_a_name_that_gives_all_of_its_addresses_to_clients_within_the_cluster() -> None:
+    pods = named(objects(), "Service", "passerby-headless")["spec"]
+    one = named(objects(), "Service", "passerby-query")["spec"]
+    assert pods["clusterIP"] == "None"
+    assert pods["selector"] == one["selector"]
+    # DNS gives addresses alone: the port must be the pods' own.
+    containers = container_of(objects(), "query")["ports"]
+    assert [port["port"] for port in pods["ports"]] == [
+        port["containerPort"] for port in containers if port["name"] == "grpc"
+    ]
+
+
 @pytest.mark.parametrize(
     ("source", "models"),
     [("claim", "/models/people,/models/people-2"), ("oci", "/models"), ("s3", "/models/people")],
