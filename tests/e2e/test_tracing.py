@@ -52,6 +52,8 @@ passerby-push: send passerby:ingest (producer)
       passerby-indexer: find gallery traced (client)
     passerby-indexer: names (internal)
       passerby-indexer: PIPELINE HGET (client)
+    passerby-indexer: names (internal)
+      passerby-indexer: PIPELINE HSET (client)
     passerby-indexer: XACK (client)
 """
 
@@ -90,6 +92,7 @@ def pushed(
     data_set = people.data_set(tmp_path_factory.mktemp("traced"), people.records[:5])
     environment = {
         **os.environ,
+        "PASSERBY_QUERY": stack.query,
         "REDIS_URL": stack.redis_url,
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
     }
