@@ -14,6 +14,8 @@ from tests.cluster.records import Record
 from tests.cluster.release import Release
 from tests.cluster.search_load import SearchLoad, searched
 
+pytestmark = pytest.mark.long
+
 SETTLE_S = 5
 # A search may be asked again elsewhere within its deadline, but not for longer.
 SLOWEST_S = 3.0
@@ -94,7 +96,6 @@ def gone(release: Release, node: str) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "Unknown" for c in conditions)
 
 
-@pytest.mark.long
 def test_node_killed(pair: Release, machine: Machine, lost: str, record: Record) -> None:
     with SearchLoad(pair, GALLERY, WATCHER) as load:
         machine.kill_node(machine.layout.nodes[1])
@@ -108,7 +109,6 @@ def test_node_killed(pair: Release, machine: Machine, lost: str, record: Record)
     assert load.slowest_s < SLOWEST_S
 
 
-@pytest.mark.long
 def test_node_silent(pair: Release, machine: Machine, lost: str, record: Record) -> None:
     """Its packets are dropped, so that no connection ends by itself."""
     with SearchLoad(pair, GALLERY, WATCHER) as load:
