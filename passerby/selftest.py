@@ -24,7 +24,8 @@ GALLERY = "selftest"
 CAPTION = "a person in a red shirt and blue trousers"
 INDEX_TIMEOUT_S = 120.0
 POLL_S = 0.2
-HEALTH_TIMEOUT_S = 5
+# DNS may fail at first to find a name that is as new as the test.
+HEALTH_TIMEOUT_S = 15.0
 
 
 class StepFailed(Exception):
@@ -113,13 +114,14 @@ class SelfTest:
 
         try:
             with grpc.insecure_channel(self.unready) as channel:
+                grpc.channel_ready_future(channel).result(HEALTH_TIMEOUT_S)
                 missing = [
                     name
                     for name in DEPENDENCIES
                     if not is_serving(channel, name, timeout_s=HEALTH_TIMEOUT_S)
                 ]
-        except grpc.RpcError:
-            return "; none of its pods runs: `passerby doctor` says why"
+        except (grpc.RpcError, grpc.FutureTimeoutError):
+            return "; none of its pods answers: `passerby doctor` says why"
         waits = f"; its pods wait for {', '.join(missing)}: `passerby doctor` says why"
         return waits if missing else ""
 

@@ -8,6 +8,7 @@ import pytest
 
 from passerby.cluster.doctor.faults import FAULTS
 from tests.cluster.kubernetes import namespace
+from tests.cluster.machine.shell import CommandFailed
 from tests.cluster.release import LITTLE, Release
 from tests.support.chart import merged
 
@@ -109,6 +110,8 @@ def test_what_the_nodes_do_not_have(release: Release) -> None:
             "cannot reach": "milvus",
         },
     )
+    with pytest.raises(CommandFailed, match="its pods wait for milvus"):
+        release.test()
     undo(release, "embedder", "milvus-standalone", "query")
 
 
