@@ -15,6 +15,7 @@ import click
 from tests.cluster.machine import images, programs, requirements
 from tests.cluster.machine.cluster import Machine
 from tests.cluster.machine.layout import NAME, Layout
+from tests.cluster.machine.shell import wait_for
 from tests.support.processes import REPOSITORY
 
 _ANY_WORDS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -88,7 +89,9 @@ def test(words: Sequence[str]) -> None:
     command = [sys.executable, "-m", "pytest", *(words or ["-m", "cluster", "tests/cluster"])]
     if os.environ.get("KUBECONFIG"):
         sys.exit(subprocess.run(command, cwd=REPOSITORY, check=False).returncode)
-    if machine().is_up:
+    if machine().processes.running:
+        # It may be someone else's, and short of a node just now.
+        wait_for(lambda: machine().is_up, f"the cluster {NAME} has both nodes ready")
         sys.exit(inside(command))
     try:
         start()

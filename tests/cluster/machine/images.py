@@ -17,7 +17,7 @@ import yaml
 from deploy.helm.reference import CHART
 from tests.cluster.machine import buildah, stand_ins
 from tests.cluster.machine.buildah import Image
-from tests.cluster.machine.layout import STATE, Layout, Node
+from tests.cluster.machine.layout import STORE, Layout, Node
 from tests.cluster.machine.node import PAUSE, containerd_at, import_into
 from tests.cluster.machine.shell import run, wait_for
 from tests.support import base_image
@@ -29,7 +29,6 @@ OURS = ("indexer", "query", "embedder-cpu")
 REAL_IMAGES = os.environ.get("REAL_IMAGES", "")
 # Base image of ours, where it can be pulled.
 BASE = os.environ.get("BASE", "")
-_STORE = STATE / "store"
 
 
 def make(programs: Path) -> list[Image]:
@@ -73,7 +72,7 @@ def ours() -> list[Image]:
 
 def fill_store(images: Sequence[Image]) -> None:
     """Imports what is not there yet."""
-    listing = _STORE / "imported.json"
+    listing = STORE / "imported.json"
     there = json.loads(listing.read_text()) if listing.exists() else {}
     wanted = {image.called: image.digest for image in images}
     real = {str(file): file.stat().st_mtime for file in Path(REAL_IMAGES or "/none").glob("*.tar")}
@@ -81,7 +80,7 @@ def fill_store(images: Sequence[Image]) -> None:
         return
     listing.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        command = containerd_at(_STORE, Path(temporary), Path(temporary) / "cni")
+        command = containerd_at(STORE, Path(temporary), Path(temporary) / "cni")
         with running(*command):
             socket = Path(temporary) / "containerd.sock"
             wait_for(socket.exists, "containerd listens")
@@ -103,8 +102,8 @@ def give(layout: Layout, node: Node) -> None:
     """Puts all images into a node that has not started yet."""
     root = layout.containerd(node)
     root.parent.mkdir(parents=True, exist_ok=True)
-    run("cp", "--archive", "--link", _STORE, root)
+    run("cp", "--archive", "--link", STORE, root)
     # What changes must be the node's own.
     for database in root.glob("*/*.db"):
         database.unlink()
-        shutil.copy(_STORE / database.relative_to(root), database)
+        shutil.copy(STORE / database.relative_to(root), database)

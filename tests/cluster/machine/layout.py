@@ -11,6 +11,8 @@ from tests.cluster.machine.shell import run
 NAME = os.environ.get("CLUSTER", "passerby")
 # On the disk, and not in the repository: containers' layers, volumes, etcd.
 STATE = Path("/var/tmp/passerby-cluster")
+# A containerd that no node runs on, with all images unpacked.
+STORE = STATE / "store"
 SERVICES = "10.96.0.0/16"
 API_SERVICE = "10.96.0.1"
 DNS_SERVICE = "10.96.0.10"

@@ -55,6 +55,11 @@ class Processes:
             if "containerd-shim" in words and socket_folder in words:
                 _signal([number], signal.SIGKILL)
 
+    @property
+    def running(self) -> bool:
+        """Whether any of them is."""
+        return any(self._is_ours(int(file.read_text())) for file in self._files())
+
     def leftovers(self) -> list[str]:
         """Processes that still name our folder in their command."""
         return [words for number, words in _running() if self._is_ours(number)]

@@ -4,6 +4,7 @@ import os
 import shutil
 
 from tests.cluster.machine.cgroups import HIERARCHIES
+from tests.cluster.machine.layout import STATE, STORE
 from tests.cluster.machine.shell import succeeds
 
 # Debian's package -> one of its programs that is needed.
@@ -25,11 +26,17 @@ PACKAGES = {
     "runc": "runc",
     "util-linux": "nsenter",
 }
+# The embedder's image with PyTorch's CUDA build, five times over while it is built and unpacked.
+_FREE_GB = 30
 _PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 
 def missing_packages() -> list[str]:
     return [name for name, program in PACKAGES.items() if not shutil.which(program, path=_PATH)]
+
+
+def _free_gb() -> int:
+    return shutil.disk_usage(STATE.parent).free // 10**9
 
 
 def obstacles() -> list[str]:
@@ -46,6 +53,8 @@ def obstacles() -> list[str]:
         )
     if not shutil.which("go"):
         found.append("the cluster's programs are built with Go 1.26 or newer: install Go")
+    if not STORE.exists() and (free := _free_gb()) < _FREE_GB:
+        found.append(f"building the images takes {_FREE_GB} GB of {STATE.parent}: {free} are free")
     if packages := missing_packages():
         found.append(f"install what is missing: apt-get install {' '.join(packages)}")
     return found
