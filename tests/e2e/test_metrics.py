@@ -1,5 +1,6 @@
 """What the services count begins at 0: `rate` misses the event with which a series begins."""
 
+import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -40,6 +41,8 @@ def test_no_series_begins_with_its_first_event(
         client.search("a person", gallery="counted")
         with pytest.raises(Refused):
             client.search("a person", gallery="missing")
+    with urllib.request.urlopen(f"{stack.page}v1/images/counted/1.jpg") as image:
+        assert image.status == 200
     for service, metrics in metrics_of(stack).items():
         now = set(labelled(metrics))
         assert now

@@ -16,13 +16,12 @@ def make_app(
 ) -> web.Application:
     """Ready to be run on `host`; each answer has `timeout_s`."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=guards(host))
-    api = Api(stores, embedder, timeout_s).routes
-    measure_from_the_start(api)
-    app.add_routes(
+    routes = app.add_routes(
         [
-            *api,
+            *Api(stores, embedder, timeout_s).routes,
             *Probes(health).routes,
             *Page(stores).routes,
         ]
     )
+    measure_from_the_start(routes)
     return app

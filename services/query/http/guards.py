@@ -36,12 +36,14 @@ def guards(host: str) -> list[Middleware]:
     return [errors_and_metrics, reject_csrf]
 
 
-def measure_from_the_start(routes: Iterable[web.RouteDef]) -> None:
-    """Has every status of ours counted from 0: of a series that begins with its first event `rate`
-    misses that one."""
+def measure_from_the_start(routes: Iterable[web.AbstractRoute]) -> None:
+    """Has every status of ours counted from 0, but for the page's files and the probes: of a series
+    that begins with its first event `rate` misses that one."""
     for route in routes:
-        for status in (HTTPStatus.OK, *HTTP_STATUS.values()):
-            HTTP_SECONDS.labels(route.method, route.path, str(status.value))
+        path = _path(route.resource)
+        if path.startswith("/v1/"):
+            for status in (HTTPStatus.OK, *HTTP_STATUS.values()):
+                HTTP_SECONDS.labels(route.method, path, str(status.value))
 
 
 @web.middleware
@@ -159,7 +161,10 @@ def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
 
 def _route(request: web.Request) -> str:
     """The path's pattern: few values for measurements, and no filename in a log."""
-    resource = request.match_info.route.resource
+    return _path(request.match_info.route.resource)
+
+
+def _path(resource: web.AbstractResource | None) -> str:
     return resource.canonical if resource else "unknown"
 
 
