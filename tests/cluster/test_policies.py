@@ -24,7 +24,7 @@ MATRIX: dict[str, dict[int, set[str]]] = {
 LEAVES: dict[str, set[tuple[str, int]]] = {
     "embedder": set(),
     "redis": set(),
-    "push": {("redis", 6379)},
+    "push": {("redis", 6379), ("query", 50052)},
     "selftest": {("redis", 6379), ("query", 50052)},
     "indexer": {("redis", 6379), ("milvus", 19530), ("embedder", 50051)},
     "query": {("redis", 6379), ("milvus", 19530), ("embedder", 50051)},
