@@ -189,6 +189,16 @@ def test_entries_that_come_later_are_not_waited_for(queue: IngestQueue, redis: R
     assert ingest._unfinished_until(redis, mine) is None
 
 
+def test_entries_that_were_deleted_by_hand_are_not_waited_for(
+    queue: IngestQueue, redis: Redis
+) -> None:
+    redis.xgroup_create(INGEST_STREAM, CONSUMER_GROUP, id="0", mkstream=True)
+    push(queue, [A], None, wait=False)
+    (deleted,) = [entry for entry, _ in entries(redis, INGEST_STREAM)]
+    redis.xdel(INGEST_STREAM, deleted)
+    assert ingest._unfinished_until(redis, deleted) is None
+
+
 def test_nothing_is_queued_of_a_push_that_changes_nothing(queue: IngestQueue, redis: Redis) -> None:
     everything = [Image(f"{i}.jpg", b"1") for i in range(3 * MAX_BATCH_IMAGES)]
     assert push(queue, everything, Known(*everything), wait=True) == len(everything)

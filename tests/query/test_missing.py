@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import grpc
 import pytest
+from redis import Redis
 
 from passerby.v1 import search_pb2, search_pb2_grpc
 from services.gallery.digests import Digests, indexed
@@ -77,9 +78,20 @@ def test_of_a_name_that_is_asked_about_twice_either_may_be_missing(
     assert list(stub.FindMissing(request).filenames) == ["0.jpg"]
 
 
-def test_a_deleted_image_is_missing(stub: search_pb2_grpc.SearchStub, pushed: str) -> None:
+def test_a_deleted_image_is_missing_and_no_longer_recorded(
+    stub: search_pb2_grpc.SearchStub, service: QueryService, pushed: str
+) -> None:
+    def records() -> int:
+        with Redis.from_url(service.environment["REDIS_URL"]) as redis:
+            keys = redis.scan_iter(f"passerby:digests:{pushed}:*", count=10_000)
+            return sum(int(redis.hlen(key)) for key in keys)
+
+    assert records() == 3
     stub.Delete(search_pb2.DeleteRequest(gallery=pushed, filenames=["0.jpg"]))
     assert missing(stub, pushed) == ["0.jpg"]
+    assert records() == 2
+    stub.DeleteGallery(search_pb2.DeleteGalleryRequest(gallery=pushed))
+    assert records() == 0
 
 
 def test_images_that_an_older_release_indexed_are_missing(
