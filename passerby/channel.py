@@ -39,16 +39,16 @@ CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.per_rpc_retry_buffer_size", MAX_MESSAGE_BYTES),
     # A peer that falls silent (its node is lost) refuses nothing: calls would wait for their whole
     # deadline. Its connection is given up, and the calls retried elsewhere, when it acknowledges no
-    # data for a second (the timeout, which Linux's TCP gets too) or no ping for five: a ping has to
-    # wait its turn behind an image on a slow line.
+    # data for 1.5 s (the timeout, which TCP gets too on Linux; a long line may lose a packet) or
+    # no ping for five seconds: a ping has to wait its turn behind an image on a slow line.
     ("grpc.keepalive_time_ms", 1_000),
-    ("grpc.keepalive_timeout_ms", 1_000),
+    ("grpc.keepalive_timeout_ms", 1_500),
     ("grpc.http2.ping_timeout_ms", 5_000),
     # By default the third ping without data is sent a minute later.
     ("grpc.http2.max_pings_without_data", 0),
     # Of one attempt to connect. The default is 20 seconds: the address of a Service leads to some
     # other pod at the next attempt.
-    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.min_reconnect_backoff_ms", 2_000),
     # The default is two minutes: a restarted replica would be found that late.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 250),

@@ -24,7 +24,7 @@ _GRPC_OPTIONS = {
     # The default is two minutes: a restarted Milvus would be found that late.
     "grpc.max_reconnect_backoff_ms": 1000,
     # Of one attempt to connect. The default is 20 seconds, spent on an address whose pod is gone.
-    "grpc.min_reconnect_backoff_ms": 1000,
+    "grpc.min_reconnect_backoff_ms": 2000,
     # Linux's TCP gets this timeout too: a connection whose data nobody acknowledges is given up.
     "grpc.keepalive_timeout_ms": 2000,
     # pymilvus pings idle connections every 10 seconds, for which Lite's server cuts them off

@@ -8,9 +8,9 @@ from passerby.channel import CHANNEL_OPTIONS, SERVICE_CONFIG
 
 # A pod that loads its models or drains still listens; it is watched and passed over.
 _HEALTHY_ONLY = json.dumps({**SERVICE_CONFIG, "healthCheckConfig": {"serviceName": ""}})
-# Within a cluster a ping takes milliseconds. A process that is frozen acknowledges data, for its
+# Within a cluster answers take milliseconds. A process that is frozen acknowledges data, for its
 # kernel does, but no ping.
-_PING_TIMEOUT_MS = 1_000
+_SILENCE_MS = 1_000
 
 
 def connect(address: str) -> grpc.aio.Channel:
@@ -22,6 +22,7 @@ def connect(address: str) -> grpc.aio.Channel:
     options = {
         **dict(CHANNEL_OPTIONS),
         "grpc.service_config": _HEALTHY_ONLY,
-        "grpc.http2.ping_timeout_ms": _PING_TIMEOUT_MS,
+        "grpc.keepalive_timeout_ms": _SILENCE_MS,
+        "grpc.http2.ping_timeout_ms": _SILENCE_MS,
     }
     return grpc.aio.insecure_channel(address, options=list(options.items()))
