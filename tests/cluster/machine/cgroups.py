@@ -13,8 +13,9 @@ HIERARCHIES = Path("/sys/fs/cgroup")
 
 
 def _hierarchies() -> Iterator[Path]:
+    """That of v2 too, which has no controllers beside the others: containerd makes groups there."""
     for folder in HIERARCHIES.iterdir():
-        if (folder / "cgroup.procs").exists() and not (folder / "cgroup.controllers").exists():
+        if (folder / "cgroup.procs").exists():
             yield folder
 
 
