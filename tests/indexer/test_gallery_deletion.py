@@ -113,6 +113,27 @@ async def test_a_deletion_that_was_cut_off_lets_nothing_in_until_it_is_completed
         await indexer.vectors.count("people")
 
 
+async def test_a_deletion_that_was_cut_off_just_before_its_end_is_completed(
+    indexer: Indexer, stack: Stack, stores: Stores
+) -> None:
+    """Nothing is left of the gallery then, but what is pushed to it still waits."""
+    stack.push("people", pictures(0))
+    await indexer.index()
+    end = stores.deletions.end
+
+    async def cut_off(*_: object) -> None:
+        raise Unavailable("Redis went away")
+
+    faults.before(stores.deletions.end, cut_off)
+    with pytest.raises(Unavailable, match="went away"):
+        await delete_gallery(PEOPLE, stores)
+    stores.deletions.end = end  # type: ignore[method-assign]
+    assert (await delete_gallery(PEOPLE, stores)).deleted == 0
+    stack.push("people", pictures(1))
+    await indexer.index()
+    assert stack.rows("people") == 1
+
+
 async def test_what_is_pushed_during_a_deletion_is_indexed_after_it(
     indexer: Indexer, stack: Stack, stores: Stores
 ) -> None:
