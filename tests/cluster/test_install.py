@@ -1,7 +1,6 @@
 """The profile laptop-cpu from `helm install` to a search, and taken away and put back again."""
 
 import json
-import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -9,10 +8,12 @@ from dataclasses import dataclass
 
 import pytest
 
+from passerby.client import CONNECT_TIMEOUT_VARIABLE
 from passerby.contract import DEFAULT_TOP_K
 from tests.cluster import people as drawn
 from tests.cluster.client_pod import NAME as CLIENT
 from tests.cluster.kubernetes import namespace
+from tests.cluster.machine.shell import run
 from tests.cluster.people import GALLERY, People
 from tests.cluster.records import Record
 from tests.cluster.release import COMMAND_LINE, Release
@@ -79,12 +80,9 @@ def test_search_through_a_port_forward(filled: Release) -> None:
     with filled.cluster.forwarded("passerby-query", 8080, 50052):
         with urllib.request.urlopen("http://127.0.0.1:8080/") as page:
             assert b"<title>" in page.read()
-        answer = subprocess.run(
-            [COMMAND_LINE, "search", "--gallery", GALLERY, "--json", "a man in a red jacket"],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        search = [COMMAND_LINE, "search", "--gallery", GALLERY, "--json", "a man in a red jacket"]
+        # The way through the API server and the kubelet may take seconds to open.
+        answer = run(*search, env={CONNECT_TIMEOUT_VARIABLE: "15"})
         (first, *_) = json.loads(answer)
         url = f"http://127.0.0.1:8080/v1/images/{GALLERY}/{first['filename']}"
         with urllib.request.urlopen(url) as image:

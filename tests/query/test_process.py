@@ -2,13 +2,16 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from pathlib import Path
 
 import grpc
+import pytest
 
 from passerby.channel import CHANNEL_OPTIONS
 from passerby.v1 import search_pb2, search_pb2_grpc
@@ -112,6 +115,47 @@ def test_a_rolling_restart_of_two_replicas_is_not_noticed(
             stop.set()
             thread.join()
     assert failures == []
+
+
+def test_a_replica_that_is_cut_off_alone_fails_no_search(
+    service: QueryService, gallery: str
+) -> None:
+    service.fill(gallery, people(3))
+    http_port = free_port()
+    cut_off = Service(
+        "query",
+        {
+            **service.environment,
+            "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
+            "QUERY_HTTP_PORT": str(http_port),
+        },
+    )
+    like = search_pb2.SearchRequest(gallery=gallery, filename="0.jpg")
+    with cut_off:
+        cut_off.wait_until_serving("milvus")
+        # A search may begin at either one.
+        target = f"ipv4:{cut_off.address},{service.grpc}"
+        with grpc.insecure_channel(target, CHANNEL_OPTIONS) as channel:
+            stub = search_pb2_grpc.SearchStub(channel)
+            assert len([stub.Search(like, timeout=10).hits for _ in range(6)]) == 6
+        before = searches_unavailable(http_port)
+        assert before >= 3
+        alone = grpc.insecure_channel(cut_off.address, CHANNEL_OPTIONS)
+        with alone, pytest.raises(grpc.RpcError, match="Redis cannot be reached") as failed:
+            search_pb2_grpc.SearchStub(alone).Search(like, timeout=10)
+        assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert searches_unavailable(http_port) == before + 3
+
+
+def searches_unavailable(http_port: int) -> int:
+    """How often a replica answered a search with UNAVAILABLE."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/metrics") as metrics:
+        (count,) = re.findall(
+            r'^passerby_rpc_seconds_count{code="UNAVAILABLE",method="Search"} (\S+)$',
+            metrics.read().decode(),
+            re.MULTILINE,
+        )
+    return int(float(count))
 
 
 def test_searches_in_hand_are_finished_after_sigterm(service: QueryService, gallery: str) -> None:
