@@ -175,7 +175,7 @@ def test_the_embedder_knows_neither_redis_nor_milvus_nor_the_world() -> None:
 @pytest.mark.parametrize(
     ("monitoring", "open_to"),
     [({}, SERVICES), ({"serviceMonitor": True}, SERVICES), ({"enabled": False}, set())],
-    ids=str,
+    ids=["default", "for-the-operator", "off"],
 )
 def test_metrics_are_readable_where_they_are_served(monitoring: Values, open_to: set[str]) -> None:
     """`monitoring.enabled` alone decides; a Prometheus without the operator scrapes too."""

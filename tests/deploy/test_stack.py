@@ -27,13 +27,11 @@ def test_a_port_that_is_not_a_number_is_named() -> None:
 
 def test_a_taken_port_is_said_plainly_and_nothing_is_started(tmp_path: Path) -> None:
     stack = make_stack(tmp_path)
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", stack.ports.milvus))
-        other.listen()
-        with pytest.raises(
-            StackError, match=rf"port {stack.ports.milvus}.* is in use.*MILVUS_PORT="
-        ):
-            stack.up()
+    with (
+        socket.create_server(("127.0.0.1", stack.ports.milvus)),
+        pytest.raises(StackError, match=rf"port {stack.ports.milvus}.* is in use.*MILVUS_PORT="),
+    ):
+        stack.up()
     assert stack.dead() == [program.name for program in stack.programs]
 
 

@@ -21,9 +21,15 @@ SERVING, NOT_SERVING = "SERVING", "NOT_SERVING"
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A port for a program that will listen on it, or for nobody.
+
+    A connection that ended there makes the kernel keep it for a minute from all who ask for any
+    port, such as the tests of another worker; who names it (with SO_REUSEADDR) gets it.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)):
+            server.accept()[0].close()
         return port
 
 
