@@ -6,6 +6,14 @@ from tests.cluster.release import Release
 NAME = "client"
 
 
+def start(release: Release, name: str = NAME, *, claim: str = "", node: str = "") -> None:
+    """Returns when it runs, or runs already: nobody makes it anew when its node is drained."""
+    cluster = release.cluster
+    if not cluster.kubectl("get", "pod", name, "--ignore-not-found"):
+        cluster.apply(manifest(release, name, claim=claim, node=node))
+    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=120s")
+
+
 def manifest(release: Release, name: str = NAME, *, claim: str = "", node: str = "") -> Object:
     """claim: mounted at /source. node: where it runs, if that matters."""
     query = release.cluster.get(f"deployment/{release.name}-query")

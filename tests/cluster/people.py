@@ -46,8 +46,8 @@ def claim(name: str, size: str = "1Gi", mode: str = "ReadWriteMany") -> Object:
 def store(people: People, release: Release) -> None:
     """Puts the images on a claim that push Jobs read, and starts the client's pod."""
     cluster = release.cluster
-    cluster.apply(claim(CLAIM), client_pod.manifest(release, claim=CLAIM))
-    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{client_pod.NAME}", "--timeout=120s")
+    cluster.apply(claim(CLAIM))
+    client_pod.start(release, claim=CLAIM)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         tar.add(people.folder, arcname=GALLERY)

@@ -47,6 +47,7 @@ class SearchLoad:
     _began: float = 0.0
 
     def __enter__(self) -> Self:
+        client_pod.start(self.release, self.pod)
         script = (INSIDE / "search_load.py").read_text()
         namespace = ["kubectl", "-n", self.release.cluster.namespace]
         command = [*namespace, "exec", "-i", self.pod, "--", "python", "-c", script]

@@ -30,8 +30,7 @@ def watch_from(release: Release, node: str) -> None:
     """A client's pod on that node."""
     cluster = release.cluster
     cluster.kubectl("delete", "pod", WATCHER, "--ignore-not-found", "--grace-period=0", "--force")
-    cluster.apply(client_pod.manifest(release, WATCHER, node=node))
-    cluster.kubectl("wait", "--for=condition=Ready", f"pod/{WATCHER}", "--timeout=120s")
+    client_pod.start(release, WATCHER, node=node)
 
 
 def keep_data_away_from(release: Release, node: str) -> None:

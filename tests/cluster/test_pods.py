@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from tests.cluster.machine.shell import wait_for
 from tests.cluster.people import GALLERY, People, finished, push
 from tests.cluster.records import Record
 from tests.cluster.release import Release
@@ -14,10 +15,22 @@ SETTLE_S = 5
 PARTS = ["embedder", "indexer", "query", "redis", "milvus"]
 
 
-def kill(release: Release, part: str) -> None:
-    """As the kernel would: without a word to the processes."""
-    pod = release.pod_of(part)
-    release.cluster.kubectl("delete", "pod", pod, "--grace-period=0", "--force")
+def kill(release: Release, part: str) -> str:
+    """Takes the pod away at once, however its processes end; its uid."""
+    pod = release.pods_of(part)[0]["metadata"]
+    release.cluster.kubectl("delete", "pod", pod["name"], "--grace-period=0", "--force")
+    return str(pod["uid"])
+
+
+def replaced(release: Release, part: str, killed: str) -> float:
+    """Seconds until another pod stands for the killed one, ready by its own account."""
+
+    def ready() -> bool:
+        pods = [pod for pod in release.pods_of(part) if pod["metadata"]["uid"] != killed]
+        conditions = [c for pod in pods for c in pod["status"].get("conditions", [])]
+        return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+    return wait_for(ready, f"another {part} is ready", timeout_s=300)
 
 
 @pytest.mark.parametrize("part", ["embedder", "indexer", "query"])
@@ -35,7 +48,7 @@ def test_kill_where_the_data_are(pair: Release, people: People, record: Record, 
     """Searches fail meanwhile, and find the same as before afterwards."""
     held, hits = pair.held(GALLERY), pair.ten_searches(GALLERY)
     with SearchLoad(pair, GALLERY) as load:
-        kill(pair, part)
+        record.note = f"ready itself after {replaced(pair, part, kill(pair, part)):.0f} s"
         pair.wait_until_ready()
         searched(pair, GALLERY)
         time.sleep(SETTLE_S)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,16 +24,21 @@ class Processes:
         for folder in (self._numbers, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
         path = f"{self._programs}:{os.environ['PATH']}:/usr/sbin:/sbin"
+        command = [*map(str, node.enter), *map(str, words)]
         with (self.logs / f"{name}.log").open("ab") as log:
-            process = subprocess.Popen(
-                [*node.enter, *map(str, words)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, "PATH": path, **environment},
+            # It outlives us on purpose, of which a Popen would warn.
+            number = os.posix_spawnp(
+                command[0],
+                command,
+                {**os.environ, "PATH": path, **environment},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
+                    (os.POSIX_SPAWN_DUP2, log.fileno(), 2),
+                ],
+                setsid=True,
             )
-        (self._numbers / name).write_text(str(process.pid))
+        (self._numbers / name).write_text(str(number))
 
     def end(self, names: Sequence[str] | None = None, *, at_once: bool = False) -> None:
         """Ends those, or all. at_once: without letting them tidy up, as a power cut would."""
