@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.support.chart import NAMESPACE, SINGLE, Object, objects, of_kind
+from tests.support.processes import REPOSITORY
 
 INDEXER, EMBEDDER, QUERY = (
     f'namespace="{NAMESPACE}",service="passerby-{service}",pod="p"'
@@ -126,6 +127,22 @@ def rules() -> list[Object]:
 
 def test_every_alert_has_a_case_in_which_it_fires() -> None:
     assert {rule["alert"] for rule in rules()} == set().union(*(case.fires for case in CASES))
+
+
+def test_an_alert_says_whose_it_is() -> None:
+    """What sums or counts over pods has no namespace otherwise."""
+    whose = {"namespace": NAMESPACE, "release": "passerby"}
+    assert [rule["alert"] for rule in rules() if not whose.items() <= rule["labels"].items()] == []
+
+
+def test_the_guide_has_every_alert_with_its_time() -> None:
+    guide = (REPOSITORY / "docs/operations/telemetry.md").read_text()
+    rows = re.findall(r"^\| `(Passerby\w+)` \| (\w+) \| (\d+) \|", guide, re.MULTILINE)
+    times = {
+        (rule["alert"], rule["labels"]["severity"], rule.get("for", "0m").removesuffix("m"))
+        for rule in rules()
+    }
+    assert set(rows) == times
 
 
 @pytest.mark.parametrize(
