@@ -14,6 +14,7 @@ import click
 
 from tests.cluster.machine import images, programs, requirements
 from tests.cluster.machine.cluster import Machine
+from tests.cluster.machine.extras import EXTRAS, OUTSIDE
 from tests.cluster.machine.layout import NAME, Layout
 from tests.cluster.machine.shell import wait_for
 from tests.support.processes import REPOSITORY
@@ -23,21 +24,23 @@ any_words = click.argument("words", nargs=-1, type=click.UNPROCESSED)
 
 
 def machine() -> Machine:
-    return Machine(Layout(NAME), programs.folder())
+    return Machine(Layout(NAME), programs.CLUSTER.folder)
 
 
 def start() -> None:
     """From nothing to a cluster with all images; exits where this machine cannot be one."""
     if found := requirements.obstacles():
         sys.exit("\n".join(["no cluster can be started on this machine:", *found]))
-    images.fill_store(images.make(programs.build()))
+    images.fill_store(images.make(programs.CLUSTER.build()))
     machine().up()
 
 
 def inside(words: Sequence[str]) -> int:
     """Runs a command within the cluster's network; returns its exit code."""
     this = machine()
-    environment = {**os.environ, **this.environment}
+    # What has to be built meanwhile needs the network that this process is in.
+    outside = {OUTSIDE: f"/proc/{os.getpid()}/ns/net"}
+    environment = {**os.environ, **this.environment, **outside}
     command = [*this.layout.master.enter, *words]
     return subprocess.run(command, env=environment, check=False).returncode
 
@@ -76,6 +79,14 @@ def ours() -> None:
     for image in images.ours():
         with image.archive() as archive:
             machine().load(archive)
+
+
+@main.command()
+@click.argument("names", nargs=-1, type=click.Choice(list(EXTRAS)), metavar="NAMES")
+def add(names: Sequence[str]) -> None:
+    """Build and start what only a few scenarios need: monitoring."""
+    for name in names:
+        EXTRAS[name].add(machine())
 
 
 @main.command(context_settings=_ANY_WORDS)

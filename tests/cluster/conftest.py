@@ -1,6 +1,7 @@
 """The scenarios' cluster, releases that several of them share, and their table at the end."""
 
 import os
+import sys
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -10,10 +11,14 @@ import pytest
 from tests.cluster.kubernetes import namespace
 from tests.cluster.machine import programs
 from tests.cluster.machine.cluster import Machine
+from tests.cluster.machine.extras import OUTSIDE
 from tests.cluster.machine.layout import NAME, Layout
+from tests.cluster.machine.shell import run
 from tests.cluster.people import People, finished, push, store
-from tests.cluster.records import RECORDS, Record, table
-from tests.cluster.release import TWO_OF_EACH, Release
+from tests.cluster.prometheus import MONITORED
+from tests.cluster.records import FIRED, RECORDS, Fired, Record, alerts_table, table
+from tests.cluster.release import LITTLE, TWO_OF_EACH, Release
+from tests.support.chart import merged
 
 _HERE = Path(__file__).parent
 
@@ -44,6 +49,10 @@ def pytest_terminal_summary(
     if records := config.stash.get(RECORDS, []):
         terminalreporter.section("scenarios")
         for line in table(records):
+            terminalreporter.write_line(line)
+    if fired := config.stash.get(FIRED, []):
+        terminalreporter.section("alerts")
+        for line in alerts_table(fired):
             terminalreporter.write_line(line)
 
 
@@ -81,4 +90,33 @@ def machine() -> Machine:
     layout = Layout(NAME)
     if os.environ.get("KUBECONFIG") != str(layout.kubeconfig("admin")):
         pytest.skip("nodes are only killed on a cluster of this machine")
-    return Machine(layout, programs.folder())
+    return Machine(layout, programs.CLUSTER.folder)
+
+
+@pytest.fixture(scope="session")
+def monitoring(machine: Machine) -> None:
+    _add("monitoring")
+
+
+@pytest.fixture(scope="session")
+def watched(people: People, monitoring: None) -> Iterator[Release]:
+    """One of each, the people in it, and a Prometheus that watches it."""
+    with namespace("watched") as cluster:
+        release = Release(cluster, values=merged(LITTLE, MONITORED))
+        release.install()
+        release.wait_until_ready()
+        store(people, release)
+        finished(release, push(release))
+        yield release
+
+
+def _add(extra: str) -> None:
+    """What only some scenarios need. Building it needs a way out of the cluster's network."""
+    command = [sys.executable, "-m", "tests.cluster", "add", extra]
+    run("nsenter", f"--net={os.environ[OUTSIDE]}", *command)
+
+
+@pytest.fixture(scope="session")
+def fired(request: pytest.FixtureRequest) -> list[Fired]:
+    """Rows of the alerts' table."""
+    return request.config.stash.setdefault(FIRED, [])

@@ -1,4 +1,4 @@
-"""What each scenario took and cost: the table at the end of a run."""
+"""What each scenario took and cost: the tables at the end of a run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,9 +55,33 @@ HEADINGS = [
 RECORDS = pytest.StashKey[list[Record]]()
 
 
+@dataclass(frozen=True)
+class Fired:
+    """An alert: a row of the other table."""
+
+    alert: str
+    cause: str
+    seconds: float
+    """From the cause until it fired."""
+    text: str
+
+    def row(self) -> list[str]:
+        return [self.alert, self.cause, f"{self.seconds:.0f}", self.text]
+
+
+FIRED = pytest.StashKey[list[Fired]]()
+
+
 def table(records: Sequence[Record]) -> list[str]:
-    rows = [HEADINGS, *(record.row() for record in records)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
+    return _aligned([HEADINGS, *(record.row() for record in records)])
+
+
+def alerts_table(fired: Sequence[Fired]) -> list[str]:
+    return _aligned([["alert", "cause", "seconds", "text"], *(one.row() for one in fired)])
+
+
+def _aligned(rows: Sequence[list[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows

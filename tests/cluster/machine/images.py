@@ -35,7 +35,7 @@ def make(programs: Path) -> list[Image]:
     """Everything that runs in the cluster, but for real images; what did not change is not made
     again."""
     stand_ins.make(PAUSE)
-    addons = [_static(programs / name) for name in ("coredns", "metrics-server")]
+    addons = [static(programs / name) for name in ("coredns", "metrics-server")]
     dependencies = [] if REAL_IMAGES else [stand_ins.VALKEY, stand_ins.MILVUS]
     for name in dependencies:
         stand_ins.make(base_image.NAME)
@@ -43,9 +43,9 @@ def make(programs: Path) -> list[Image]:
     return [*addons, *(Image(name, name) for name in (PAUSE, *dependencies)), *ours()]
 
 
-def _static(program: Path) -> Image:
+def static(program: Path) -> Image:
     """An image of one program that needs no other file."""
-    place, image = f"/{program.name}", f"localhost/passerby/{program.name}"
+    place, image = f"/bin/{program.name}", f"localhost/passerby/{program.name}"
     recipe = f"{image}:{program.parent.name}"
     if not buildah.exists(recipe):
         buildah.commit(recipe, "scratch", {program: place}, entrypoint=place)

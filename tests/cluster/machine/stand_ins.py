@@ -1,5 +1,6 @@
 """Images that no package registry has, made of packages: a base for ours, Redis 7.0 under Valkey's
-name, and Milvus 2.3.5 (the wheel `milvus`) behind the command of 2.6's image.
+name, Milvus 2.3.5 (the wheel `milvus`) behind the command of 2.6's image; and as kube-state-metrics
+a script that measures what the alerts ask for.
 
 What they cannot show: Milvus 2.6's own behaviour, its etcd and MinIO as pods, and its image's user
 and file system.
@@ -20,6 +21,7 @@ from tests.support import base_image
 
 VALKEY = "docker.io/valkey/valkey:9.0.1"
 MILVUS = "docker.io/milvusdb/milvus:v2.6.15"
+KUBE_STATE_METRICS = "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.17.0"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PAUSE = "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
 
@@ -64,15 +66,27 @@ def make_milvus(folder: Path) -> None:
     python = folder / "python"
     with zipfile.ZipFile(yaml) as wheel:
         wheel.extractall(python)
-    command = folder / "command"
-    shutil.copy(Path(__file__).with_name("milvus_2_6.py"), command)
-    command.chmod(0o755)
+    command = _command(folder, "milvus_2_6.py")
     files = {
         root: "/milvus",
         python: "/usr/local/lib/python3.11/dist-packages",
         command: "/usr/local/bin/milvus",
     }
     buildah.commit(MILVUS, base_image.NAME, files)
+
+
+def make_kube_state_metrics(folder: Path) -> None:
+    place = "/kube-state-metrics"
+    files = {_command(folder, "kube_state_metrics.py"): place}
+    buildah.commit(KUBE_STATE_METRICS, base_image.NAME, files, entrypoint=place)
+
+
+def _command(folder: Path, script: str) -> Path:
+    """A script of this folder as a program."""
+    command = folder / "command"
+    shutil.copy(Path(__file__).with_name(script), command)
+    command.chmod(0o755)
+    return command
 
 
 def _unpack_milvus(file: Path, root: Path) -> None:
@@ -102,6 +116,7 @@ MAKERS = {
     base_image.NAME: make_base,
     VALKEY: make_valkey,
     MILVUS: make_milvus,
+    KUBE_STATE_METRICS: make_kube_state_metrics,
     PAUSE: make_pause,
 }
 
