@@ -1,6 +1,6 @@
 """values.schema.json: names, types and descriptions from values.yaml, and the rules for each.
 
-What only holds between two values of different parts stands in the chart's validation.yaml.
+What holds between two values stands in the chart's validation.yaml, which says it in words.
 """
 
 from typing import Any
@@ -10,16 +10,31 @@ Schema = dict[str, Any]
 Rows = list[tuple[str, Any, str]]
 
 OBJECT: Schema = {"type": "object"}
-TEXTS: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
+TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"minimum": 1}
 PERCENT: Schema = {"minimum": 1, "maximum": 100}
 # Of an object of Kubernetes that is not made by this chart; empty: none.
 NAME: Schema = {"pattern": "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"}
 # What objects are called after; 53 characters leave room for "-embedder" in a label of DNS.
 OVERRIDE: Schema = {"pattern": "^([a-z]([-a-z0-9]{0,51}[a-z0-9])?)?$"}
-QUANTITY: Schema = {"pattern": "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"}
-QUANTITIES: Schema = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
+# What the API server takes: it would refuse the rest when half a release is made.
+_KEY = "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
+_LABEL = "^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$"
+_LABEL_OF_DNS = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
+_HOST = f"(\\*\\.)?{_LABEL_OF_DNS}(\\.{_LABEL_OF_DNS})*"
+ANNOTATIONS: Schema = {
+    "type": "object",
+    "propertyNames": {"pattern": _KEY},
+    "additionalProperties": TEXT,
+}
+LABELS: Schema = {**ANNOTATIONS, "additionalProperties": {"type": "string", "pattern": _LABEL}}
+QUANTITY: Schema = {"pattern": "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$"}
+QUANTITIES: Schema = {
+    "type": "object",
+    "additionalProperties": {"type": ["string", "number"], **QUANTITY},
+}
 S3: Schema = {"pattern": "^(s3://[^/]+(/.*)?)?$"}
+IMAGE: Schema = {"pattern": "^[a-z0-9][^ ]*$"}
 
 
 def exactly(*names: str, **properties: Schema) -> Schema:
@@ -32,54 +47,75 @@ def some(items: Schema, **more: Any) -> Schema:
     return {"type": "array", "items": items, **more}
 
 
-def having(*names: str) -> Schema:
-    return {"type": "object", "required": list(names)}
+def having(*names: str, **properties: Schema) -> Schema:
+    """An object with these, among others; `properties` says more of some."""
+    return {"type": "object", "required": list(names), "properties": properties}
 
 
 def one_of(*choices: str) -> Schema:
     return {"enum": list(choices)}
 
 
-def if_then(section: str, value: Any, then: Schema) -> Schema:
-    condition = {"properties": {section: {"const": value}}, "required": [section]}
-    return {"if": condition, "then": then}
-
-
-def filled(*names: str) -> Schema:
-    """One of these values is given and not empty."""
-    ways = [{"required": [name], "properties": {name: {"minLength": 1}}} for name in names]
-    return ways[0] if len(ways) == 1 else {"anyOf": ways}
-
-
+SELECTOR = exactly("matchExpressions", matchLabels=LABELS)
 PEERS = some(
-    {**exactly(podSelector=OBJECT, namespaceSelector=OBJECT, ipBlock=OBJECT), "minProperties": 1}
+    {
+        **exactly(podSelector=SELECTOR, namespaceSelector=SELECTOR, ipBlock=having("cidr")),
+        "minProperties": 1,
+    }
 )
+TOLERATION = exactly(
+    key=TEXT,
+    operator=TEXT,
+    value=TEXT,
+    effect=one_of("NoSchedule", "PreferNoSchedule", "NoExecute"),
+    tolerationSeconds={"type": "integer"},
+)
+SPREAD = having(
+    *("maxSkew", "topologyKey", "whenUnsatisfiable"),
+    maxSkew={"type": "integer", **COUNT},
+    topologyKey=TEXT,
+    whenUnsatisfiable=one_of("DoNotSchedule", "ScheduleAnyway"),
+    labelSelector=SELECTOR,
+)
+VARIABLE = {
+    **exactly(
+        name={"type": "string", "pattern": "^[-._A-Za-z][-._A-Za-z0-9]*$"},
+        value=TEXT,
+        valueFrom=OBJECT,
+    ),
+    "required": ["name"],
+}
+VOLUME = {"type": "string", "pattern": f"^{_LABEL_OF_DNS}$"}
+MOUNT = having("name", "mountPath", name=VOLUME, mountPath={"type": "string", "pattern": "^/"})
+GATEWAY = having("name", name=TEXT, namespace=TEXT, sectionName=TEXT, port={"type": "integer"})
 # By a value's path, or by its last name after "*.".
 RULES: dict[str, Schema] = {
     "nameOverride": OVERRIDE,
     "fullnameOverride": OVERRIDE,
-    "commonLabels": TEXTS,
-    "imagePullSecrets": some(having("name")),
+    "commonLabels": LABELS,
+    "imagePullSecrets": some({**exactly(name={"type": "string", **NAME}), "required": ["name"]}),
     "image.registry": {"pattern": "^([^:/ ]+(:[0-9]+)?(/[^ ]*[^/ ])?)?$"},
     "image.tag": {"pattern": "^[A-Za-z0-9_.-]*$"},
     "image.pullPolicy": one_of("Always", "IfNotPresent", "Never"),
     "*.digest": {"pattern": "^(sha256:[0-9a-f]{64})?$"},
-    "*.annotations": TEXTS,
+    "*.annotations": ANNOTATIONS,
     "*.resources": exactly(requests=QUANTITIES, limits=QUANTITIES),
-    "*.nodeSelector": TEXTS,
-    "*.tolerations": some(exactly("key", "operator", "value", "effect", "tolerationSeconds")),
+    "*.nodeSelector": LABELS,
+    "*.tolerations": some(TOLERATION),
     "*.tolerationSeconds": {"type": ["integer", "null"]},
     "*.affinity": exactly("nodeAffinity", "podAffinity", "podAntiAffinity"),
-    "*.topologySpreadConstraints": some(having("maxSkew", "topologyKey", "whenUnsatisfiable")),
+    "*.topologySpreadConstraints": some(SPREAD),
     "*.priorityClassName": NAME,
-    "*.podAnnotations": TEXTS,
-    "*.podLabels": TEXTS,
+    "*.podAnnotations": ANNOTATIONS,
+    "*.podLabels": LABELS,
     "tracing.endpoint": {"pattern": "^(https?://[^/]+:[0-9]+/?)?$"},
-    "*.extraEnv": some(having("name")),
-    "*.extraEnvFrom": some(exactly("prefix", "secretRef", "configMapRef")),
-    "*.extraVolumes": some(having("name")),
-    "*.extraVolumeMounts": some(having("name", "mountPath")),
-    "*.extraInitContainers": some(having("name", "image")),
+    "*.extraEnv": some(VARIABLE),
+    "*.extraEnvFrom": some(
+        exactly(prefix=TEXT, secretRef=having("name"), configMapRef=having("name"))
+    ),
+    "*.extraVolumes": some(having("name", name=VOLUME)),
+    "*.extraVolumeMounts": some(MOUNT),
+    "*.extraInitContainers": some(having("name", "image", name=VOLUME, image=TEXT)),
     # What it leaves to drain is at least a second.
     "*.terminationGracePeriodSeconds": {"minimum": 11, "maximum": 3610},
     "*.existingSecret": NAME,
@@ -103,7 +139,7 @@ RULES: dict[str, Schema] = {
         uniqueItems=True,
     ),
     "embedder.model.uri": S3,
-    "embedder.model.fetcher": {"minLength": 1},
+    "embedder.model.fetcher": IMAGE,
     "embedder.autoscaling.metric": {"pattern": "^[a-zA-Z0-9_:]*$"},
     "embedder.autoscaling.metricTarget": COUNT,
     "indexer.autoscaling.entriesPerReplica": COUNT,
@@ -112,55 +148,23 @@ RULES: dict[str, Schema] = {
     "images.uri": S3,
     "images.claim.accessMode": one_of("ReadWriteOnce", "ReadWriteMany"),
     "s3.endpoint": {"pattern": "^(https?://[^/]+)?$"},
-    "redis.image": {"minLength": 1},
+    "redis.image": IMAGE,
     "redis.maxMemory": {"pattern": "^[0-9]+(k|kb|m|mb|g|gb)$"},
     "externalRedis.url": {"pattern": "^(rediss?://([^:@/]+@)?[^:@/]+:[0-9]+(/[0-9]+)?)?$"},
     "externalMilvus.uri": {"pattern": "^(https?://[^:@/]+:[0-9]+/?)?$"},
     "ingress.className": NAME,
+    "ingress.host": {"pattern": f"^({_HOST})?$"},
     "ingress.tlsSecret": NAME,
-    "httpRoute.parentRefs": some(having("name")),
-    "httpRoute.hostnames": some({"type": "string", "minLength": 1}),
+    "httpRoute.parentRefs": some(GATEWAY),
+    "httpRoute.hostnames": some({"type": "string", "pattern": f"^{_HOST}$"}),
     "networkPolicy.searchFrom": PEERS,
     "networkPolicy.pushFrom": PEERS,
     "networkPolicy.kedaFrom": {**PEERS, "minItems": 1},
     "networkPolicy.scrapeFrom": PEERS,
-    "monitoring.labels": TEXTS,
+    "monitoring.labels": LABELS,
     # Of version 0.1.0, where the form was another one.
     "image.pullSecrets": some({"type": "string", "minLength": 1}),
     "*.drainSeconds": {"minimum": 1, "maximum": 3600},
-}
-
-
-def _either(bundled: str, external: str, address: str) -> Schema:
-    """An address is given if, and only if, what it replaces is switched off."""
-
-    def where(rule: Schema) -> Schema:
-        return {"properties": {external: {"properties": {address: rule}}}}
-
-    is_off = {"properties": {"enabled": {"const": False}}, "required": ["enabled"]}
-    return {
-        "if": {"properties": {bundled: is_off}},
-        "then": where({"minLength": 1}),
-        "else": where({"maxLength": 0}),
-    }
-
-
-# Section ("": all values) -> what holds between the values in it.
-CONDITIONS: dict[str, list[Schema]] = {
-    "": [
-        _either("redis", "externalRedis", "url"),
-        _either("milvus", "externalMilvus", "uri"),
-    ],
-    "embedder.model": [
-        # `claim`: its name in version 0.1.0.
-        if_then("source", "claim", filled("existingClaim", "claim")),
-        if_then("source", "oci", filled("reference")),
-        if_then("source", "s3", filled("uri")),
-    ],
-    "images": [if_then("store", "s3", filled("uri"))],
-    "httpRoute": [
-        if_then("enabled", True, {"properties": {"parentRefs": {"minItems": 1}}}),
-    ],
 }
 # A chart within ours checks its own values.
 OPEN = ("milvus",)
@@ -172,8 +176,7 @@ def schema(rows: Rows, renamed: dict[str, str], settings: dict[str, Schema]) -> 
     renamed: name of a value in the last version -> its name now; both are taken.
     settings: place of a map of settings -> what may stand in it.
     """
-    root = _section("")
-    root = {"title": "Values of the Passerby chart", **root}
+    root = {"title": "Values of the Passerby chart", **exactly()}
     root["properties"]["global"] = OBJECT
     described = {name: _value(name, default, meaning) for name, default, meaning in rows}
     for name, value in described.items():
@@ -185,7 +188,8 @@ def schema(rows: Rows, renamed: dict[str, str], settings: dict[str, Schema]) -> 
     for old, new in renamed.items():
         value = {**described[new], **_rule(old), "description": f"Now `{new}`."}
         _put(root, old, {**value, "deprecated": True})
-    return root
+    # Where it is missing, all that is new is, and the chart says why: --reuse-values.
+    return {**root, "if": {"required": ["selftest"]}, "then": _present(rows)}
 
 
 def _value(name: str, default: Any, meaning: str) -> Schema:
@@ -209,17 +213,26 @@ def _type(default: Any) -> Schema:
     return OBJECT
 
 
-def _section(name: str) -> Schema:
-    section = exactly()
-    if name in CONDITIONS:
-        section["allOf"] = CONDITIONS[name]
-    return section
-
-
 def _put(root: Schema, name: str, value: Schema) -> None:
-    node, path = root, ""
+    node = root
     *sections, last = name.split(".")
     for section in sections:
-        path = f"{path}.{section}".lstrip(".")
-        node = node["properties"].setdefault(section, _section(path))
+        node = node["properties"].setdefault(section, exactly())
     node["properties"][last] = value
+
+
+def _present(rows: Rows) -> Schema:
+    """Null takes a default away, as does a section without content; these must be there."""
+    root: Schema = {"required": [], "properties": {}}
+    for name, default, _ in rows:
+        if name.startswith(OPEN) and name not in (f"{chart}.enabled" for chart in OPEN):
+            continue
+        *sections, last = name.split(".")
+        node = root
+        for section in sections:
+            node["required"] = sorted({*node["required"], section})
+            node = node["properties"].setdefault(section, {"required": [], "properties": {}})
+        may_be_null = "null" in _rule(name).get("type", ()) or isinstance(default, dict)
+        if default not in ("", [], None) and not may_be_null:
+            node["required"].append(last)
+    return root

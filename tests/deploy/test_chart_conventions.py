@@ -138,7 +138,8 @@ def _sorted(items: list[Object]) -> list[Object]:
 
 
 def test_names_stay_within_the_limit_of_dns_labels_after_an_override() -> None:
-    for values in ({"fullnameOverride": "f" * 53}, {"nameOverride": "n" * 53}):
+    long = merged(SINGLE["nothing-bundled"], {"fullnameOverride": "f" * 53})
+    for values in (long, {"nameOverride": "n" * 53}):
         for item in objects(values):
             if item["metadata"].get("labels", {}).get("app.kubernetes.io/part-of"):
                 assert len(item["metadata"]["name"]) <= 63
@@ -237,7 +238,8 @@ def test_constraints_on_the_spread_are_of_the_components_own_pods() -> None:
     pod = pod_of("query", {"query": {"topologySpreadConstraints": [mine]}})
     (constraint,) = pod["spec"]["topologySpreadConstraints"]
     labels = constraint["labelSelector"]["matchLabels"]
-    assert constraint == mine | {"labelSelector": {"matchLabels": labels}}
+    ours = {"labelSelector": {"matchLabels": labels}, "matchLabelKeys": ["pod-template-hash"]}
+    assert constraint == mine | ours
     assert labels.items() <= pod["metadata"]["labels"].items()
     assert labels["app.kubernetes.io/component"] == "query"
     own = {"labelSelector": {"matchLabels": {"app": "x"}}}
@@ -378,4 +380,4 @@ def test_a_value_is_still_taken_by_its_old_name(old: str) -> None:
 def test_reusing_old_values_alone_is_refused_with_the_option_that_works() -> None:
     """--reuse-values takes the old chart's defaults along, in which every new value is missing."""
     with pytest.raises(helm.HelmError, match="--reset-then-reuse-values"):
-        files({"commonLabels": None})
+        files({"selftest": None})

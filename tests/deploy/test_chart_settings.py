@@ -14,7 +14,7 @@ from deploy.helm.reference import (
     generated,
     values_table,
 )
-from deploy.helm.schema import CONDITIONS, RULES
+from deploy.helm.schema import RULES
 from services.embedder.settings import EmbedderSettings
 from services.indexer.settings import IndexerSettings
 from services.query.settings import QuerySettings
@@ -256,7 +256,6 @@ def test_no_rule_of_the_schema_is_for_a_value_that_is_not_there() -> None:
     ).keys()
     known = names | {f"*.{name.rpartition('.')[2]}" for name in names}
     assert RULES.keys() <= known
-    assert {section for section in CONDITIONS if section} <= {n.rpartition(".")[0] for n in names}
 
 
 def test_a_change_of_settings_restarts_the_service_that_reads_them_and_no_other() -> None:

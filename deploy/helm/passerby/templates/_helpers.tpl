@@ -6,9 +6,9 @@ a dict of `root`, the root context, and `component`; the rest takes the root con
 {{- end }}
 
 {{/* What every name of the release begins with: the release's own name, so that releases of version
-0.1.0 keep theirs. 53 characters leave room for the component's. */}}
+0.1.0 keep theirs. 46 characters leave room for the component's: see validation.yaml. */}}
 {{- define "passerby.fullname" -}}
-{{- if not (hasKey .Values "commonLabels") -}}
+{{- if not (hasKey .Values "selftest") -}}
 {{ fail "values of this version are missing: upgrade with --reset-then-reuse-values, as --reuse-values leaves new values out" }}
 {{- end -}}
 {{- $name := .Values.nameOverride -}}
@@ -17,7 +17,7 @@ a dict of `root`, the root context, and `component`; the rest takes the root con
 {{- else if or (not $name) (contains $name .Release.Name) -}}
 {{ .Release.Name }}
 {{- else -}}
-{{ printf "%s-%s" .Release.Name $name | trunc 53 | trimSuffix "-" }}
+{{ printf "%s-%s" .Release.Name $name | trunc 46 | trimSuffix "-" }}
 {{- end }}
 {{- end }}
 
@@ -39,13 +39,16 @@ app.kubernetes.io/component: {{ .component }}
     "app.kubernetes.io/version" .root.Chart.AppVersion
     "app.kubernetes.io/managed-by" .root.Release.Service
     "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) -}}
-{{- merge (include "passerby.selectorLabels" . | fromYaml) $ours .root.Values.commonLabels | toYaml }}
+{{- merge (include "passerby.selectorLabels" . | fromYaml) $ours (.root.Values.commonLabels | default dict) | toYaml }}
 {{- end }}
 
 {{- define "passerby.podLabels" -}}
 {{- $ours := dict "app.kubernetes.io/part-of" "passerby" -}}
+{{- if and (eq .root.Values.images.store "claim") (has .component (list "indexer" "query")) }}
+{{- $ours = set $ours "passerby/images" "mounted" }}
+{{- end }}
 {{- $theirs := (index .root.Values .component).podLabels | default dict -}}
-{{- merge (include "passerby.selectorLabels" . | fromYaml) $ours $theirs .root.Values.commonLabels | toYaml }}
+{{- merge (include "passerby.selectorLabels" . | fromYaml) $ours $theirs (.root.Values.commonLabels | default dict) | toYaml }}
 {{- end }}
 
 {{/* The name and labels of every object that belongs to one component. */}}

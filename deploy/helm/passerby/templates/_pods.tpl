@@ -62,9 +62,6 @@ initContainers:
 {{- define "passerby.podMetadata" -}}
 labels:
   {{- include "passerby.podLabels" . | nindent 2 }}
-  {{- if and (eq .root.Values.images.store "claim") (has .component (list "indexer" "query")) }}
-  passerby/images: mounted
-  {{- end }}
 {{- $ours := dict }}
 {{- with .checksum }}{{ $ours = dict "checksum/settings" . }}{{ end }}
 {{- with merge $ours ((index .root.Values .component).podAnnotations | default dict) }}
@@ -81,7 +78,7 @@ annotations:
 
 {{- define "passerby.tolerations" -}}
 {{- $values := index .root.Values .component -}}
-{{- $tolerations := $values.tolerations -}}
+{{- $tolerations := $values.tolerations | default list -}}
 {{- if and $values.gpu $values.gpu.enabled }}
 {{- $gpu := dict "key" "nvidia.com/gpu" "operator" "Exists" "effect" "NoSchedule" }}
 {{- $tolerations = concat ($values.gpu.tolerations | default (list $gpu)) $tolerations }}
@@ -97,7 +94,7 @@ annotations:
 
 {{/* A volume that one node at a time can mount keeps its pods together. */}}
 {{- define "passerby.affinity" -}}
-{{- $affinity := deepCopy (index .root.Values .component).affinity -}}
+{{- $affinity := deepCopy ((index .root.Values .component).affinity | default dict) -}}
 {{- if and (include "passerby.imagesOnOneNode" .root) (has .component (list "indexer" "query")) }}
 {{- $required := "requiredDuringSchedulingIgnoredDuringExecution" }}
 {{- $labels := dict "app.kubernetes.io/instance" .root.Release.Name "passerby/images" "mounted" }}
@@ -117,7 +114,8 @@ labelSelector means the component's own pods. */}}
 {{- $entries := list -}}
 {{- range $values.topologySpreadConstraints }}
 {{- $own := dict "labelSelector" (dict "matchLabels" $labels) }}
-{{- $entries = append $entries (hasKey . "labelSelector" | ternary . (merge $own .)) }}
+{{- if hasKey $values "replicas" }}{{ $own = set $own "matchLabelKeys" (list "pod-template-hash") }}{{ end }}
+{{- $entries = append $entries (hasKey . "labelSelector" | ternary . (merge (deepCopy .) $own)) }}
 {{- end }}
 {{- if and (not $entries) (hasKey $values "replicas") }}
 {{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
@@ -219,7 +217,7 @@ IMAGES_URI: {{ include "passerby.imagesUri" . | quote }}
 
 {{/* Whether indexer and query may have to reach S3: for kept images, or images by uri. */}}
 {{- define "passerby.usesS3" -}}
-{{- if or (eq .Values.images.store "s3") (contains "s3://" (dig "INDEXER_ALLOWED_ROOTS" "" .Values.indexer.settings)) -}}
+{{- if or (eq .Values.images.store "s3") (contains "s3://" (dig "INDEXER_ALLOWED_ROOTS" "" (.Values.indexer.settings | default dict))) -}}
 true
 {{- end }}
 {{- end }}
