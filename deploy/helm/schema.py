@@ -15,6 +15,8 @@ COUNT: Schema = {"minimum": 1}
 PERCENT: Schema = {"minimum": 1, "maximum": 100}
 # Of an object of Kubernetes that is not made by this chart; empty: none.
 NAME: Schema = {"pattern": "^([a-z0-9]([-a-z0-9.]*[a-z0-9])?)?$"}
+# Of a Secret.
+KEY: Schema = {"pattern": "^[-._a-zA-Z0-9]+$"}
 # What objects are called after; 53 characters leave room for "-embedder" in a label of DNS.
 OVERRIDE: Schema = {"pattern": "^([a-z]([-a-z0-9]{0,51}[a-z0-9])?)?$"}
 # What the API server takes: it would refuse the rest when half a release is made.
@@ -119,6 +121,8 @@ RULES: dict[str, Schema] = {
     # What it leaves to drain is at least a second.
     "*.terminationGracePeriodSeconds": {"minimum": 11, "maximum": 3610},
     "*.existingSecret": NAME,
+    "*.existingSecretPasswordKey": KEY,
+    "*.existingSecretTokenKey": KEY,
     "*.existingClaim": NAME,
     "*.storageClass": NAME,
     "*.size": QUANTITY,

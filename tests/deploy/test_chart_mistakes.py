@@ -16,6 +16,7 @@ from tests.support.chart import (
     merged,
     named,
     objects,
+    objects_in,
     workloads,
 )
 
@@ -129,13 +130,26 @@ def test_a_name_that_no_statefulset_can_have_is_refused() -> None:
             files(refused, release="r" * 47)
 
 
-class Strict(yaml.CSafeLoader):
-    """Refuses a key that is there twice, of which others take the last."""
+def test_names_stay_within_the_limit_of_dns_labels_after_an_override() -> None:
+    long = merged(SINGLE["nothing-bundled"], {"fullnameOverride": "f" * 53})
+    for values in (long, {"nameOverride": "n" * 53}):
+        for item in objects(values):
+            if item["metadata"].get("labels", {}).get("app.kubernetes.io/part-of"):
+                assert len(item["metadata"]["name"]) <= 63
+    with pytest.raises(helm.HelmError, match="/fullnameOverride"):
+        files({"fullnameOverride": "f" * 54})
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+
+def assert_no_key_is_there_twice(node: yaml.Node | None) -> None:
+    """Most readers take the last of two."""
+    if isinstance(node, yaml.MappingNode):
         keys = [key.value for key, _ in node.value]
         assert len(keys) == len(set(keys)), f"{node.start_mark}: {keys}"
-        return super().construct_mapping(node, deep)
+        for _, value in node.value:
+            assert_no_key_is_there_twice(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            assert_no_key_is_there_twice(value)
 
 
 def test_labels_and_annotations_of_the_operators_never_stand_beside_ours_of_that_name() -> None:
@@ -150,13 +164,11 @@ def test_labels_and_annotations_of_the_operators_never_stand_beside_ours_of_that
     hostile |= {"commonLabels": {**same, "app.kubernetes.io/part-of": "x"}}
     labelled: Values = {"monitoring": {"labels": {"team": "y", "app.kubernetes.io/part-of": "y"}}}
     rendered = files(merged(SINGLE["monitored"], SCALING, hostile, labelled))
-    items = [
-        item
-        for path, text in rendered.items()
-        if not path.endswith("NOTES.txt")
-        for item in yaml.load_all(text, Strict)
-        if item
-    ]
+    for path, text in rendered.items():
+        if not path.endswith("NOTES.txt"):
+            for document in yaml.compose_all(text, yaml.CSafeLoader):
+                assert_no_key_is_there_twice(document)
+    items = objects_in(rendered)
     assert named(items, "Pod", "passerby-selftest")["metadata"]["annotations"]["helm.sh/hook"] == (
         "test"
     )

@@ -107,13 +107,19 @@ http://{{ include "passerby.milvusService" . }}:{{ include "passerby.milvusPort"
 {{- end }}
 {{- end }}
 
-{{/* Secret with the key `password`; empty: Redis asks for none. */}}
+{{/* Secret with Redis's password; empty: Redis asks for none. */}}
 {{- define "passerby.redisSecret" -}}
 {{- if .Values.redis.enabled -}}
 {{ .Values.redis.secret | default .Values.redis.existingSecret | default (printf "%s-redis" (include "passerby.fullname" .)) }}
 {{- else -}}
 {{ .Values.externalRedis.secret | default .Values.externalRedis.existingSecret }}
 {{- end }}
+{{- end }}
+
+{{/* The key of the password in it: in the chart's own always `password`. */}}
+{{- define "passerby.redisSecretKey" -}}
+{{- $redis := ternary .Values.redis .Values.externalRedis .Values.redis.enabled -}}
+{{ if $redis.existingSecret }}{{ $redis.existingSecretPasswordKey }}{{ else }}password{{ end }}
 {{- end }}
 
 {{/* The kubelet puts the password in: it stands in no object but the Secret. */}}

@@ -175,7 +175,7 @@ IMAGES_URI: {{ include "passerby.imagesUri" . | quote }}
   valueFrom:
     secretKeyRef:
       name: {{ . }}
-      key: password
+      key: {{ include "passerby.redisSecretKey" $ }}
 {{- end }}
 - name: REDIS_URL
   value: {{ include "passerby.redisUrl" . | quote }}
@@ -208,7 +208,7 @@ IMAGES_URI: {{ include "passerby.imagesUri" . | quote }}
   valueFrom:
     secretKeyRef:
       name: {{ . }}
-      key: token
+      key: {{ $.Values.externalMilvus.existingSecretTokenKey }}
 {{- end }}
 {{- if include "passerby.usesS3" . }}
 {{ include "passerby.s3Env" . }}
