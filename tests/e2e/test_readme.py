@@ -30,9 +30,6 @@ SHELL = [
 ]
 PYTHON = [block for language, block in BLOCKS if language == "python"]
 
-# The first test waits for the whole demo: 1,200 people drawn, pushed and indexed.
-pytestmark = pytest.mark.timeout(400)
-
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:

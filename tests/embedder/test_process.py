@@ -29,7 +29,6 @@ def replicas(model_directory: Path) -> Iterator[list[Service]]:
         yield [running.enter_context(Service("embedder", settings)) for _ in range(2)]
 
 
-@pytest.mark.timeout(400)  # four starts and two stops, each of seconds where much else runs
 async def test_a_rolling_restart_of_two_replicas_fails_no_call(
     replicas: list[Service],
 ) -> None:
@@ -57,7 +56,7 @@ async def test_a_rolling_restart_of_two_replicas_fails_no_call(
     target = "ipv4:" + ",".join(replica.address for replica in replicas)
     async with connect(target) as channel, asyncio.TaskGroup() as group:
         stub: embedder_pb2_grpc.EmbedderAsyncStub = embedder_pb2_grpc.EmbedderStub(channel)
-        for kind in (0, 1) * 4:
+        for kind in (0, 1) * 2:
             group.create_task(load(stub, kind))
         for replica in replicas:
             await more_answers()

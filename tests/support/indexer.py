@@ -31,7 +31,7 @@ class Stack:
         assert isinstance(entry, bytes)
         return entry
 
-    def drained(self, timeout_s: float = 30) -> None:
+    def drained(self, timeout_s: float = 60) -> None:
         wait_until(lambda: self.redis.xlen(INGEST_STREAM) == 0, "an empty queue", timeout_s)
 
     def rows(self, gallery: str) -> int:

@@ -66,7 +66,7 @@ class Indexer:
             stop.set()
             await work
 
-    async def drained(self, timeout_s: float = 30) -> None:
+    async def drained(self, timeout_s: float = 60) -> None:
         async with asyncio.timeout(timeout_s):
             while await self.redis.xlen(INGEST_STREAM):
                 await asyncio.sleep(0.02)

@@ -33,7 +33,7 @@ def free_port() -> int:
         return port
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 30) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
     """Polls a server or process that offers nothing to await."""
     deadline = time.monotonic() + timeout_s
     while not condition():

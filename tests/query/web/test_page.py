@@ -33,6 +33,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, service: QueryService) -> Iterator[Page]:
     page = browser.new_page(base_url=service.http)
     page.set_default_timeout(20_000)
+    expect.set_options(timeout=20_000)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
     yield page
