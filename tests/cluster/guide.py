@@ -17,14 +17,19 @@ NAMESPACE = "people"
 def section(page: str, heading: str) -> list[tuple[str, str]]:
     """(command, what it prints) of everything below the heading, up to the next one."""
     text = (OPERATIONS / page).read_text()
-    start = re.search(rf"^(#+) {re.escape(heading)}$", text, re.MULTILINE)
+    # A comment among commands looks like a heading.
+    prose = re.sub(r"^( *)```.*?^ *```", _blank, text, flags=re.MULTILINE | re.DOTALL)
+    start = re.search(rf"^(#+) {re.escape(heading)}$", prose, re.MULTILINE)
     assert start, f"{page} has no heading {heading!r}"
-    rest = text[start.end() :]
-    end = re.search(rf"^#{{1,{len(start[1])}}} ", rest, re.MULTILINE)
-    sessions = blocks_in(rest[: end.start()] if end else rest, "console")
+    end = re.compile(rf"^#{{1,{len(start[1])}}} ", re.MULTILINE).search(prose, start.end())
+    sessions = blocks_in(text[start.end() : end.start() if end else None], "console")
     found = [command for session in sessions for command in commands(session)]
     assert found, f"{page}, {heading}: no commands"
     return found
+
+
+def _blank(found: re.Match[str]) -> str:
+    return re.sub(r"\S", " ", found[0])
 
 
 def desk(folder: Path) -> Path:
