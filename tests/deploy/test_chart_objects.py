@@ -54,7 +54,7 @@ def test_no_two_objects_collide(values: Values, release: str) -> None:
 
 
 def test_names_stay_within_the_limit_of_dns_labels() -> None:
-    for item in objects(SINGLE["scaling"], "r" * 53):
+    for item in objects(SINGLE["scaling"], "r" * 46):
         if item["metadata"].get("labels", {}).get("app.kubernetes.io/part-of"):
             assert len(item["metadata"]["name"]) <= 63
 
