@@ -231,7 +231,7 @@ def test_searches_of_the_page_count_as_those_through_grpc_do(name: str) -> None:
 
 def test_somebody_is_woken_when_no_query_pod_is_ready_or_there() -> None:
     rule = alert("PasserbyNotReady")
-    assert rule["labels"] == {"severity": "critical"}
+    assert rule["labels"]["severity"] == "critical"
     query = f'namespace="{NAMESPACE}",service="passerby-metrics"'
     assert rule["expr"] == f"(sum(passerby_ready{{{query}}}) or vector(0)) == 0"
 
