@@ -63,7 +63,8 @@ class Client:
     """Searches galleries and pushes images into them; safe to share between threads.
 
     query: any gRPC target of the query service; $PASSERBY_QUERY or 127.0.0.1:50052 by default.
-    redis_url: the queue; $REDIS_URL or redis://127.0.0.1:6379/0 by default.
+    redis_url: the queue; $REDIS_URL or redis://127.0.0.1:6379/0 by default. Where it has no
+    password, that is $REDIS_PASSWORD.
     timeout_s: the deadline of each call, retries included.
     connect_timeout_s: a service that is unavailable is waited for this long before its first
     answer; $PASSERBY_CONNECT_TIMEOUT_S or 0 by default. The container images set it to 30, as
@@ -116,7 +117,8 @@ class Client:
         # Importing redis takes longer than a search, which does not need it.
         from passerby.ingest import IngestQueue
 
-        return IngestQueue(self.redis_url, self.timeout_s, self._redis_peer)
+        password = os.environ.get("REDIS_PASSWORD", "")
+        return IngestQueue(self.redis_url, self.timeout_s, self._redis_peer, password)
 
     def search(
         self,

@@ -50,11 +50,13 @@ PAGE = 100
 class IngestQueue:
     """Redis with the two streams of the contract; safe to share between threads."""
 
-    def __init__(self, url: str, timeout_s: float, peer: Peer) -> None:
+    def __init__(self, url: str, timeout_s: float, peer: Peer, password: str = "") -> None:
+        """password: where the URL has none."""
         self._peer = peer
         try:
             self._redis = Redis.from_url(
                 url,
+                password=password or None,
                 socket_timeout=timeout_s,
                 socket_connect_timeout=timeout_s,
                 retry=Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 3),
@@ -183,7 +185,7 @@ class IngestQueue:
         if rejected := rejected_login(error):
             return Refused(
                 f"Redis at {self.address} rejects the user or password of REDIS_URL "
-                f"(redis://USER:PASSWORD@HOST:PORT/0): {rejected}",
+                f"(redis://USER:PASSWORD@HOST:PORT/0) or REDIS_PASSWORD: {rejected}",
                 "PERMISSION_DENIED",
             )
         if problem := outage(error):

@@ -13,7 +13,6 @@ HEADER = """\
 # The chart rendered for `kubectl -n {namespace} apply`, and for no other namespace. It takes
 # Redis's password from a Secret; create that first:
 #   kubectl -n {namespace} create secret generic passerby-redis-password --from-literal=password=...
-# with letters, digits, - and _.
 ---
 """
 

@@ -34,9 +34,9 @@ SETTINGS_INTRODUCTION = (
 # Fields that follow from the rest of the values or from the pod; an operator does not set them.
 SET_BY_THE_CHART = frozenset(
     [
-        *("host", "port", "metrics_port", "drain_s", "http_port", "embedder_address", "redis_url"),
-        *("milvus_uri", "milvus_token", "images_uri", "models", "device", "threads", "consumer"),
-        "otlp_endpoint",
+        *("host", "port", "metrics_port", "drain_s", "http_port", "embedder_address"),
+        *("redis_url", "redis_password", "milvus_uri", "milvus_token", "images_uri"),
+        *("models", "device", "threads", "consumer", "otlp_endpoint"),
     ]
 )
 

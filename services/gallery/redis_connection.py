@@ -26,10 +26,14 @@ _CHUNK = 2000
 _SILENCE_S = 2
 
 
-def connect(url: str, timeout_s: float) -> Redis:
-    """A client that opens connections when needed; each command has `timeout_s` and three tries."""
+def connect(url: str, timeout_s: float, password: str = "") -> Redis:
+    """A client that opens connections when needed; each command has `timeout_s` and three tries.
+
+    password: where the URL has none.
+    """
     return Redis.from_url(
         url,
+        password=password or None,
         socket_timeout=timeout_s,
         socket_connect_timeout=min(timeout_s, _SILENCE_S),
         health_check_interval=30,

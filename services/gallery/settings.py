@@ -20,6 +20,11 @@ class GallerySettings(ServiceSettings):
         validation_alias="REDIS_URL",
         description="redis://, rediss:// or unix:// URL of the queue and the names",
     )
+    redis_password: SecretStr = Field(
+        SecretStr(""),
+        validation_alias="REDIS_PASSWORD",
+        description="password, as it is, where the URL has none",
+    )
     redis_timeout_s: float = Field(
         5,
         gt=0,

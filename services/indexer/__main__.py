@@ -32,7 +32,11 @@ async def main(settings: IndexerSettings, stop: asyncio.Event) -> None:
     except (ValueError, ImportError) as error:
         raise CannotStart(f"INDEXER_ALLOWED_ROOTS or IMAGES_URI: {error}") from error
     async with contextlib.AsyncExitStack() as parts:
-        redis = connect_redis(settings.redis_url, settings.redis_timeout_s)
+        redis = connect_redis(
+            settings.redis_url,
+            settings.redis_timeout_s,
+            settings.redis_password.get_secret_value(),
+        )
         parts.push_async_callback(redis.aclose)
         vectors = Vectors(
             settings.milvus_uri,

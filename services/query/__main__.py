@@ -29,7 +29,11 @@ LEAVING_S = 0.5
 
 async def main(settings: QuerySettings, stop: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as parts:
-        redis = connect_redis(settings.redis_url, settings.redis_timeout_s)
+        redis = connect_redis(
+            settings.redis_url,
+            settings.redis_timeout_s,
+            settings.redis_password.get_secret_value(),
+        )
         parts.push_async_callback(redis.aclose)
         vectors = Vectors(
             settings.milvus_uri,

@@ -35,12 +35,9 @@ SERVICES: dict[str, type[ServiceSettings]] = {
     "indexer": IndexerSettings,
     "query": QuerySettings,
 }
-# Of other programs in the same container: the S3 client, and what REDIS_URL is put together from.
-NOT_SETTINGS = {
-    *("AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
-    "REDIS_PASSWORD",
-}
-SECRETS = {"password": "s3cret-Pa55", "token": "root:s3cret", "AWS_ACCESS_KEY_ID": "id"}
+# Of another program in the same container, the S3 client.
+NOT_SETTINGS = {"AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+SECRETS = {"password": "s3cret/Pa+5@5=", "token": "root:s3cret", "AWS_ACCESS_KEY_ID": "id"}
 
 every_change = pytest.mark.parametrize("values", SINGLE.values(), ids=SINGLE.keys())
 every_service = pytest.mark.parametrize("service", SERVICES)
@@ -147,16 +144,18 @@ def test_a_setting_arrives_as_the_operator_wrote_it(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("values", "url"),
+    ("values", "url", "password"),
     [
-        ({}, "redis://:s3cret-Pa55@passerby-redis:6379/0"),
-        (SINGLE["external-redis"], "rediss://app:s3cret-Pa55@redis.example:6380/2"),
-        (SINGLE["external-redis-without-password"], "redis://redis.example:6379"),
+        ({}, "redis://passerby-redis:6379/0", SECRETS["password"]),
+        (SINGLE["external-redis"], "rediss://app@redis.example:6380/2", SECRETS["password"]),
+        (SINGLE["external-redis-without-password"], "redis://redis.example:6379", None),
     ],
 )
-def test_redis_is_where_the_values_say(values: Values, url: str) -> None:
+def test_redis_is_where_the_values_say(values: Values, url: str, password: str | None) -> None:
     for service in ("indexer", "query"):
-        assert environment_of(objects(values), service)["REDIS_URL"] == url
+        environment = environment_of(objects(values), service)
+        assert environment["REDIS_URL"] == url
+        assert environment.get("REDIS_PASSWORD") == password
 
 
 @pytest.mark.parametrize(

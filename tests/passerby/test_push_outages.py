@@ -1,5 +1,7 @@
 """A push while Redis is away: it waits and goes on, or says at once that waiting is no use."""
 
+import asyncio
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +15,7 @@ from redis.exceptions import BusyLoadingError
 from passerby import Client, Image, Progress, Refused, Unavailable
 from passerby.batches import MAX_BATCH_IMAGES
 from passerby.redis_errors import outage
+from services.gallery.redis_connection import connect
 from tests.passerby.by_hand import batches_on, take
 from tests.support.processes import free_port
 from tests.support.stores import redis_running
@@ -96,6 +99,25 @@ def test_an_outage_that_lasts_too_long_ends_the_push(tmp_path: Path) -> None:
         stop = once_queued(partial(redis.shutdown, save=False))
         with pytest.raises(Unavailable, match="cannot be reached"):
             c.push(IMAGES, again=True, wait=False, on_progress=stop, outage_timeout_s=0.1)
+
+
+def test_a_password_may_hold_what_a_url_may_not(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_PASSWORD", "p/a+s:s@w#o?r%64=")
+
+    async def pings() -> bool:
+        redis = connect(redis_url, 5, os.environ["REDIS_PASSWORD"])
+        async with redis:
+            return bool(await redis.ping())
+
+    with Redis.from_url(redis_url) as redis, Client(redis_url=redis_url) as client:
+        redis.config_set("requirepass", os.environ["REDIS_PASSWORD"])
+        try:
+            client.push(IMAGES, again=True, wait=False)
+            assert asyncio.run(pings())
+        finally:
+            redis.config_set("requirepass", "")
 
 
 @pytest.mark.parametrize("password", ["", "wrong"])

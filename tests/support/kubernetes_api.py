@@ -39,7 +39,7 @@ _PASSWORD = {"secretKeyRef": {"name": "passerby-redis", "key": "password"}}
 # What the chart gives the indexer, as far as a push by a job needs it.
 INDEXER_ENV: list[dict[str, Any]] = [
     {"name": "REDIS_PASSWORD", "valueFrom": _PASSWORD},
-    {"name": "REDIS_URL", "value": "redis://:$(REDIS_PASSWORD)@passerby-redis:6379/0"},
+    {"name": "REDIS_URL", "value": "redis://passerby-redis:6379/0"},
     {"name": "MILVUS_TOKEN", "valueFrom": {"secretKeyRef": {"name": "milvus", "key": "token"}}},
 ]
 

@@ -12,7 +12,7 @@ from services.gallery.redis_connection import connect
 
 
 async def main(gallery: str) -> None:
-    redis = connect(os.environ["REDIS_URL"], 10)
+    redis = connect(os.environ["REDIS_URL"], 10, os.environ.get("REDIS_PASSWORD", ""))
     milvus = Milvus(os.environ["MILVUS_URI"], os.environ.get("MILVUS_TOKEN", ""), 30)
     alias = alias_name(gallery)
     ids = [id_ async for page in milvus.pages(alias) for id_ in page]

@@ -122,10 +122,10 @@ http://{{ include "passerby.milvusService" . }}:{{ include "passerby.milvusPort"
 {{ if $redis.existingSecret }}{{ $redis.existingSecretPasswordKey }}{{ else }}password{{ end }}
 {{- end }}
 
-{{/* The kubelet puts the password in: it stands in no object but the Secret. */}}
+{{/* Without the password, which may hold characters that a URL would have to encode. */}}
 {{- define "passerby.redisUrl" -}}
 {{- $url := urlParse (ternary (printf "redis://%s-redis:6379/0" (include "passerby.fullname" .)) .Values.externalRedis.url .Values.redis.enabled) -}}
-{{ $url.scheme }}://{{ if include "passerby.redisSecret" . }}{{ $url.userinfo }}:$(REDIS_PASSWORD)@{{ else if $url.userinfo }}{{ $url.userinfo }}@{{ end }}{{ $url.host }}{{ $url.path }}
+{{ $url.scheme }}://{{ with $url.userinfo }}{{ . }}@{{ end }}{{ $url.host }}{{ $url.path }}
 {{- end }}
 
 {{- define "passerby.imagesUri" -}}
