@@ -79,8 +79,8 @@ def fill_gallery(stack: Stack) -> None:
 def passerby(stack: Stack, *arguments: str) -> None:
     """Runs the command line as a user would."""
     command = [str(Path(sys.executable).with_name("passerby")), *arguments]
-    environment = {**os.environ, "PASSERBY_QUERY": stack.query, "REDIS_URL": stack.redis_url}
-    subprocess.run(command, env=environment, check=True)
+    ours = {"PASSERBY_QUERY": stack.query, "REDIS_URL": stack.redis_url, "REDIS_PASSWORD": ""}
+    subprocess.run(command, env={**os.environ, **ours}, check=True)
 
 
 def main(arguments: list[str]) -> None:

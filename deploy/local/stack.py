@@ -61,6 +61,7 @@ class Stack(Supervisor):
         # The programs find each other where this stack puts them, whatever the caller's says.
         wired = {
             "REDIS_URL": self.redis_url,
+            "REDIS_PASSWORD": "",
             "MILVUS_URI": self.milvus_uri,
             "EMBEDDER_ADDRESS": self.embedder,
             **{variable(name): str(port) for name, port in asdict(ports).items()},

@@ -47,7 +47,7 @@ class Commands(click.Group):
     default=DEFAULT_REDIS_URL,
     show_default=True,
     show_envvar=True,
-    help="The Redis that holds the queue, for push and dead-letters.",
+    help="The Redis that holds the queue, for push and dead-letters; see also REDIS_PASSWORD.",
 )
 @click.version_option(package_name="passerby")
 @click.pass_context

@@ -24,6 +24,7 @@ _SHARE = 0.9
 # What one replica cannot reach, another one may: a node can be cut off alone. What three attempts
 # did not find is taken to be missing for all of them.
 _ATTEMPTS = 3
+# Of the caller's time, without which another attempt would end in a bare DEADLINE_EXCEEDED.
 _RETRY_S = 1.0
 
 

@@ -25,6 +25,13 @@ def test_a_port_that_is_not_a_number_is_named() -> None:
         Ports.from_environment({"QUERY_HTTP_PORT": "web"})
 
 
+def test_the_callers_redis_is_not_the_stacks(tmp_path: Path) -> None:
+    elsewhere = {"REDIS_URL": "redis://elsewhere", "REDIS_PASSWORD": "of another Redis"}
+    stack = Stack(tmp_path, make_stack(tmp_path).ports, elsewhere)
+    assert stack.environment["REDIS_URL"] == stack.redis_url
+    assert stack.environment["REDIS_PASSWORD"] == ""
+
+
 def test_a_taken_port_is_said_plainly_and_nothing_is_started(tmp_path: Path) -> None:
     stack = make_stack(tmp_path)
     with (

@@ -136,5 +136,9 @@ def test_stopping_and_starting_the_stack_loses_nothing(people: People, tmp_path:
             wait_until_indexed(redis)
             found = client.search("a person", gallery="kept", top_k=500)
             assert {hit.filename for hit in found} == {f"{i}.jpg" for i in range(200)}
+            stack.down()
+            stack.up()
+            again = client.search("a person", gallery="kept", top_k=500)
+            assert [hit.filename for hit in again] == [hit.filename for hit in found]
     finally:
         stack.down()

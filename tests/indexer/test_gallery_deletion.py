@@ -88,12 +88,11 @@ async def test_a_deletion_that_was_cut_off_lets_nothing_in_until_it_is_completed
 ) -> None:
     stack.push("people", pictures(0))
     await indexer.index()
-    forget = stores.names.forget_gallery
 
     async def cut_off(_: str) -> None:
         raise Unavailable("Redis went away")
 
-    faults.before(stores.names.forget_gallery, cut_off)
+    mend = faults.before(stores.names.forget_gallery, cut_off)
     with pytest.raises(Unavailable, match="went away"):
         await delete_gallery(PEOPLE, stores)
     stack.push("people", pictures(1))
@@ -105,7 +104,7 @@ async def test_a_deletion_that_was_cut_off_lets_nothing_in_until_it_is_completed
         # What waits for the end holds nobody up.
         assert stack.rows("others") == 1
         assert stack.names("people") == ["0.png"]
-        stores.names.forget_gallery = forget  # type: ignore[method-assign]
+        mend()
         await delete_gallery(PEOPLE, stores)
         await indexer.drained()
     assert stack.names("people") == []
@@ -119,15 +118,14 @@ async def test_a_deletion_that_was_cut_off_just_before_its_end_is_completed(
     """Nothing is left of the gallery then, but what is pushed to it still waits."""
     stack.push("people", pictures(0))
     await indexer.index()
-    end = stores.deletions.end
 
     async def cut_off(*_: object) -> None:
         raise Unavailable("Redis went away")
 
-    faults.before(stores.deletions.end, cut_off)
+    mend = faults.before(stores.deletions.end, cut_off)
     with pytest.raises(Unavailable, match="went away"):
         await delete_gallery(PEOPLE, stores)
-    stores.deletions.end = end  # type: ignore[method-assign]
+    mend()
     assert (await delete_gallery(PEOPLE, stores)).deleted == 0
     stack.push("people", pictures(1))
     await indexer.index()

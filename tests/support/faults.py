@@ -8,11 +8,14 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def before(method: Callable[P, Awaitable[T]], fault: Callable[P, Awaitable[None]]) -> None:
+def before(
+    method: Callable[P, Awaitable[T]], fault: Callable[P, Awaitable[None]]
+) -> Callable[[], None]:
     """From now on each call of the bound method first awaits `fault`, with the same arguments.
 
     What `fault` raises reaches the caller; when it returns, the call goes on as if nothing had
-    been. `before(vectors.upsert, breaking)`; as a rule on an object that the test throws away.
+    been. `before(vectors.upsert, breaking)`; as a rule on an object that the test throws away, else
+    what is returned mends it.
     """
     bound = cast(MethodType, method)
 
@@ -21,3 +24,4 @@ def before(method: Callable[P, Awaitable[T]], fault: Callable[P, Awaitable[None]
         return await method(*args, **kwargs)
 
     setattr(bound.__self__, bound.__name__, faulty)
+    return lambda: setattr(bound.__self__, bound.__name__, method)
