@@ -8,6 +8,7 @@ trace, and they know neither Milvus nor this queue.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import sys
@@ -32,6 +33,9 @@ _OFF = contextlib.nullcontext()
 
 # What makes spans; None while tracing is off.
 _tracer: Any = None
+# How long spans wait to be made, and those that do.
+_LATER_S = 0.02
+_waiting: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
 
 # gRPC's statuses that are the server's own fault.
 _SERVER_FAULTS = frozenset(
@@ -59,6 +63,7 @@ def start(service: str) -> Callable[[], None]:
     follow_application()
 
     def stop() -> None:
+        _catch_up()
         # The processor would wait 30 s for an export; without its exporter it gives up.
         limit = threading.Timer(_FLUSH_S, exporter.shutdown)
         limit.daemon = True
@@ -99,6 +104,69 @@ def step(
 ) -> contextlib.AbstractContextManager[Span | None]:
     """A span below the present one; none where there is no present one, as in a health probe."""
     return _span(name, kind, attributes) if current() else _OFF
+
+
+def leaf(name: str, attributes: Attributes) -> contextlib.AbstractContextManager[None]:
+    """As `step`, for a call to another system: no span is to be below it."""
+    caller = current()
+    return _Leaf(name, attributes, caller) if caller else _OFF
+
+
+class _Leaf:
+    __slots__ = ("_attributes", "_caller", "_name", "_start")
+
+    def __init__(self, name: str, attributes: Attributes, caller: SpanContext) -> None:
+        self._name, self._attributes, self._caller = name, attributes, caller
+
+    def __enter__(self) -> None:
+        self._start = time.time_ns()
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        why = error.__name__ if error else ""
+        end = time.time_ns()
+        _later(_told, self._caller, self._name, "client", self._attributes, self._start, end, why)
+
+
+def _told(
+    caller: SpanContext,
+    name: str,
+    kind: Kind,
+    attributes: Attributes,
+    start: int,
+    end: int,
+    why: str = "",
+    links: Sequence[Any] = (),
+) -> Span:
+    """A span below the caller's, of what is over already; why: it failed."""
+    from opentelemetry import trace
+
+    below = trace.set_span_in_context(trace.NonRecordingSpan(caller))
+    span: Span = _tracer.start_span(
+        name, below, trace.SpanKind[kind.upper()], attributes, links, start
+    )
+    if why:
+        _failed(span, why)
+    span.end(end)
+    return span
+
+
+def _later(make: Callable[..., object], *of: Any) -> None:
+    """Has spans made a moment later: each takes as long as a small step of a search, and the
+    caller should not wait for it."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        make(*of)
+        return
+    if not _waiting:
+        loop.call_later(_LATER_S, _catch_up)
+    _waiting.append((make, of))
+
+
+def _catch_up() -> None:
+    made, _waiting[:] = _waiting[:], []
+    for make, of in made:
+        make(*of)
 
 
 class _span:  # noqa: N801 - used as a function; a generator would cost a tenth of a span more
@@ -193,18 +261,22 @@ def shared(
     """Tells each caller's trace of a step that has just ended and was done for all at once; the
     first one's span links to the other callers, and theirs link to it."""
     distinct = list({caller.span_id: caller for caller in callers if caller}.values())
-    if not distinct:
-        return
-    from opentelemetry import trace
+    if distinct:
+        end = time.time_ns()
+        _later(_tell_each, distinct, name, attributes, end - int(1e9 * seconds), end)
 
-    end = time.time_ns()
-    begin, links = end - int(1e9 * seconds), [trace.Link(caller) for caller in distinct[1:]]
-    for caller in distinct:
-        below = trace.set_span_in_context(trace.NonRecordingSpan(caller))
-        span = _tracer.start_span(name, below, attributes=attributes, links=links, start_time=begin)
-        if caller is distinct[0]:
-            links = [trace.Link(span.get_span_context())]
-        span.end(end)
+
+def _tell_each(
+    callers: Sequence[SpanContext], name: str, attributes: Attributes, start: int, end: int
+) -> None:
+    from opentelemetry.trace import Link
+
+    first, *others = callers
+    links = [Link(other) for other in others]
+    span = _told(first, name, "internal", attributes, start, end, links=links)
+    for other in others:
+        link = [Link(span.get_span_context())]
+        _told(other, name, "internal", attributes, start, end, links=link)
 
 
 def answered(span: Span | None, code: str) -> None:

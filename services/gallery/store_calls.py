@@ -20,7 +20,7 @@ SECONDS = Histogram(
 def store_call(store: Literal["milvus", "redis"], call: str, summary: str) -> Iterator[None]:
     """The body is a call; within a trace it is a span named by its summary."""
     start = time.perf_counter()
-    with tracing.step(summary, "client", {"db.system.name": store, "db.operation.name": call}):
+    with tracing.leaf(summary, {"db.system.name": store, "db.operation.name": call}):
         try:
             yield
         finally:

@@ -22,16 +22,17 @@ SERVICE = """
     from services.runtime.settings import ServiceSettings
 
     async def main(settings, stop):
-        with tracing.entry("work", "server", {}, {}):
-            print("worked", flush=True)
+        print("started", flush=True)
         await stop.wait()
+        with tracing.entry("work", "server", {}, {}), tracing.leaf("HGET", {}):
+            pass
 
     run("example", ServiceSettings, main)
 """
 
 
 def ended(endpoint: str) -> tuple[float, str]:
-    """(seconds from SIGTERM to its end, its log) of a service that has just made a span."""
+    """(seconds from SIGTERM to its end, its log) of a service that makes spans last."""
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(SERVICE)],
         cwd=REPOSITORY,
@@ -41,7 +42,7 @@ def ended(endpoint: str) -> tuple[float, str]:
         text=True,
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "worked\n"
+    assert process.stdout.readline() == "started\n"
     started = time.monotonic()
     process.send_signal(signal.SIGTERM)
     _, log = process.communicate(timeout=60)
@@ -52,8 +53,11 @@ def ended(endpoint: str) -> tuple[float, str]:
 def test_the_last_spans_are_sent_before_the_end() -> None:
     with receiving() as collector:
         ended(collector.endpoint)
-        (span,) = collector.spans()
-    assert (span.service, span.name) == ("passerby-example", "work")
+        spans = collector.spans()
+    assert [(span.service, span.name) for span in spans] == [
+        ("passerby-example", "work"),
+        ("passerby-example", "HGET"),
+    ]
 
 
 @contextlib.contextmanager
