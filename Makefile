@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint bench proto clean images test-images test-cluster chart chart-deps manifests
+.PHONY: help demo up down test lint bench proto limits clean images test-images test-cluster chart chart-deps manifests
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ proto: $(VENV)/dev ## Regenerate passerby/v1 and the HTTP API's openapi.json fro
 	@cd proto && python -m grpc_tools.protoc -I . --include_imports --include_source_info \
 		--descriptor_set_out=/dev/stdout passerby/v1/search.proto \
 		| python -P -m services.query.http.openapi > ../services/query/http/openapi.json
+
+limits: $(VENV)/dev ## Write docs/operations/limits.md from the code that enforces the limits
+	@python -m deploy.limits
 
 # TAG is the one that the chart asks for. TORCH_CPU is empty where PyTorch's own index cannot be
 # reached: the CPU variant is then as large as the other.

@@ -27,6 +27,8 @@ MAY_IMPORT = {
     "training": _NETWORK | {"training.synthetic", "passerby"},
     "training.synthetic": _NOTHING,
     "deploy.local": {"passerby", "training.synthetic"},
+    # Makes the table of limits.
+    "deploy.limits": _SHARED | {"services.embedder", "services.indexer", "services.query"},
     # Makes the chart's tables and schema from the services' settings.
     "deploy.helm": _SHARED | {"services.embedder", "services.indexer", "services.query"},
 }

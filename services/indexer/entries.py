@@ -16,10 +16,18 @@ from passerby.contract import (
     DeadLetterEntry,
     is_valid_timestamp,
 )
+from passerby.limits import Limit
 from passerby.v1.queue_pb2 import Image, ImageBatch
 from services.gallery.filters import stored_key
 from services.gallery.model_versions import MAX_CAMERA_BYTES, MAX_TAGS_BYTES
 from services.runtime.errors import first_line
+
+_REJECTED = "dead letter of that image"
+FILENAME = Limit("filename", MAX_FILENAME_BYTES, "bytes", _REJECTED)
+DIGEST = Limit("digest", MAX_DIGEST_BYTES, "bytes", _REJECTED)
+CAMERA = Limit("camera", MAX_CAMERA_BYTES, "bytes", _REJECTED)
+TAGS = Limit("tags", MAX_TAGS_BYTES, "bytes as JSON", _REJECTED)
+LIMITS = (FILENAME, DIGEST, CAMERA, TAGS)
 
 # A dead letter keeps no more fields of an entry that has none of those it should have.
 _KEPT_FIELDS = 100
@@ -117,24 +125,18 @@ def check_image(image: Image) -> None:
     """Raises InvalidImageEntry if nothing downstream could take the image."""
     size = len(image.filename.encode())
     if not 1 <= size <= MAX_FILENAME_BYTES:
-        raise InvalidImageEntry(
-            f"filename has {size} bytes; 1 to {MAX_FILENAME_BYTES:,} are allowed"
-        )
+        raise InvalidImageEntry(FILENAME.exceeded(size) if size else "filename: it is empty")
     if len(image.digest) > MAX_DIGEST_BYTES:
-        raise InvalidImageEntry(
-            f"{shown(image)}: digest has {len(image.digest)} bytes; {MAX_DIGEST_BYTES} are allowed"
-        )
+        raise InvalidImageEntry(f"{shown(image)}: {DIGEST.exceeded(len(image.digest))}")
     if image.WhichOneof("source") is None:
         raise InvalidImageEntry(f"{shown(image)}: has neither data nor uri")
-    if len(image.camera.encode()) > MAX_CAMERA_BYTES:
-        raise InvalidImageEntry(
-            f"{shown(image)}: camera has more than {MAX_CAMERA_BYTES} bytes of UTF-8"
-        )
+    camera_bytes = len(image.camera.encode())
+    if camera_bytes > MAX_CAMERA_BYTES:
+        raise InvalidImageEntry(f"{shown(image)}: {CAMERA.exceeded(camera_bytes)}")
     tags = {stored_key(key): value for key, value in image.tags.items()}
-    if len(json.dumps(tags)) > MAX_TAGS_BYTES:
-        raise InvalidImageEntry(
-            f"{shown(image)}: tags have more than {MAX_TAGS_BYTES:,} bytes as JSON"
-        )
+    tags_bytes = len(json.dumps(tags))
+    if tags_bytes > MAX_TAGS_BYTES:
+        raise InvalidImageEntry(f"{shown(image)}: {TAGS.exceeded(tags_bytes)}")
     if image.HasField("captured_at") and not is_valid_timestamp(image.captured_at):
         raise InvalidImageEntry(
             f"{shown(image)}: captured_at is not a time between the years 1 and 9999"

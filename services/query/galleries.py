@@ -10,7 +10,7 @@ from passerby.contract import DEAD_LETTER_COUNTS, GALLERY_NAME, INGEST_STREAM, M
 from passerby.v1 import search_pb2
 from services.gallery.redis_connection import redis_errors
 from services.query.stores import Stores, serving_version, within
-from services.query.validation import check_filename, filter_expression, gallery_name
+from services.query.validation import FILENAMES, check_filename, filter_expression, gallery_name
 from services.runtime.errors import InvalidRequest, NotFound
 
 log = structlog.get_logger()
@@ -30,9 +30,7 @@ async def delete(request: search_pb2.DeleteRequest, stores: Stores) -> search_pb
     if bool(request.filenames) == request.HasField("filter"):
         raise InvalidRequest("set either filenames or filter: which images to delete")
     if len(request.filenames) > MAX_FILENAMES:
-        raise InvalidRequest(
-            f"filenames: {len(request.filenames)} are more than {MAX_FILENAMES}; split the request"
-        )
+        raise InvalidRequest(f"{FILENAMES.exceeded(len(request.filenames))}; split the request")
     for filename in request.filenames:
         check_filename("filenames", filename)
     expression = filter_expression(request.filter)

@@ -7,7 +7,7 @@ from passerby.v1 import search_pb2
 from services.gallery.digests import indexed
 from services.gallery.ids import candidate_ids
 from services.query.stores import Stores, within
-from services.query.validation import check_filename, gallery_name
+from services.query.validation import DIGEST, DIGESTS, check_filename, gallery_name
 from services.runtime.embedder_client import EmbedderClient
 from services.runtime.errors import InvalidRequest, NotFound
 
@@ -27,15 +27,12 @@ async def find_missing(
     """
     gallery = gallery_name(request.gallery)
     if len(request.images) > MAX_FILENAMES:
-        raise InvalidRequest(
-            f"images: {len(request.images)} are more than {MAX_FILENAMES}; split the request"
-        )
+        raise InvalidRequest(f"{DIGESTS.exceeded(len(request.images))}; split the request")
     for image in request.images:
         check_filename("images.filename", image.filename)
         if not 1 <= len(image.digest) <= MAX_DIGEST_BYTES:
-            raise InvalidRequest(
-                f"images.digest: has {len(image.digest)} bytes; 1 to {MAX_DIGEST_BYTES} are allowed"
-            )
+            wrong = DIGEST.exceeded(len(image.digest)) if image.digest else "it is empty"
+            raise InvalidRequest(f"images.digest: {wrong}")
     deadline = asyncio.get_running_loop().time() + timeout_s
     async with within(deadline, "the embedder"):
         version = await embedder.preferred_version()

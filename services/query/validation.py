@@ -10,17 +10,29 @@ from passerby.contract import (
     GALLERY_NAME,
     GALLERY_RULE,
     MAX_CAPTION_CHARACTERS,
+    MAX_DIGEST_BYTES,
     MAX_FILENAME_BYTES,
+    MAX_FILENAMES,
     MAX_TOP_K,
     MAX_WINDOW,
     is_valid_timestamp,
 )
+from passerby.limits import Limit
 from passerby.v1 import search_pb2
 from services.gallery.filters import expression
 from services.runtime.errors import InvalidRequest
 
+_REJECTED = "INVALID_ARGUMENT (HTTP 400)"
+CAPTION = Limit("caption", MAX_CAPTION_CHARACTERS, "characters", _REJECTED)
+FILENAME = Limit("filename", MAX_FILENAME_BYTES, "bytes", _REJECTED)
+FILENAMES = Limit("filenames", MAX_FILENAMES, "names", _REJECTED)
+DIGESTS = Limit("images to ask for", MAX_FILENAMES, "images", _REJECTED)
+DIGEST = Limit("digest", MAX_DIGEST_BYTES, "bytes", _REJECTED)
+TOP_K = Limit("top_k", MAX_TOP_K, "hits", _REJECTED)
+WINDOW = Limit("offset + top_k", MAX_WINDOW, "hits", _REJECTED)
 # Milvus parses an expression for each search; a longer one is a mistake or an attack.
-MAX_EXPRESSION_CHARACTERS = 65_536
+EXPRESSION = Limit("filter", 65_536, "characters as an expression", _REJECTED)
+LIMITS = (CAPTION, FILENAME, FILENAMES, DIGESTS, DIGEST, TOP_K, WINDOW, EXPRESSION)
 
 
 @dataclass(frozen=True)
@@ -59,8 +71,8 @@ def _page(request: search_pb2.SearchRequest) -> tuple[int, int]:
         raise InvalidRequest(f"offset: {request.offset} is negative")
     if request.offset + top_k > MAX_WINDOW:
         raise InvalidRequest(
-            f"offset: {request.offset} + top_k {top_k} is more than {MAX_WINDOW}, the "
-            "deepest that a search can go; narrow it with a filter"
+            f"{WINDOW.exceeded(request.offset + top_k)}, the deepest that a search can go; "
+            "narrow it with a filter"
         )
     return request.offset, top_k
 
@@ -89,15 +101,15 @@ def _check_caption(caption: str) -> None:
         )
     if len(caption) > MAX_CAPTION_CHARACTERS:
         raise InvalidRequest(
-            f"caption: {len(caption)} characters are more than {MAX_CAPTION_CHARACTERS}; "
-            "describe only what can be seen of the person"
+            f"{CAPTION.exceeded(len(caption))}; describe only what can be seen of the person"
         )
 
 
 def check_filename(field: str, filename: str) -> None:
     size = len(filename.encode())
     if not 1 <= size <= MAX_FILENAME_BYTES:
-        raise InvalidRequest(f"{field}: {size} bytes are not between 1 and {MAX_FILENAME_BYTES}")
+        wrong = FILENAME.exceeded(size) if size else "filename: it is empty"
+        raise InvalidRequest(f"{field}: {wrong}" if field != "filename" else wrong)
 
 
 def filter_expression(filter_: search_pb2.Filter) -> str:
@@ -112,19 +124,14 @@ def filter_expression(filter_: search_pb2.Filter) -> str:
                 f"filter.captured_from: {start.ToJsonString()} is not before "
                 f"captured_to, {end.ToJsonString()}; no image can match"
             )
-    if (len(filter_.cameras) + len(filter_.tags)) * len('"", ') > MAX_EXPRESSION_CHARACTERS:
-        raise InvalidRequest(
-            f"filter: {len(filter_.cameras)} cameras and {len(filter_.tags)} tags make an "
-            f"expression of more than {MAX_EXPRESSION_CHARACTERS} characters; name fewer"
-        )
+    least = (len(filter_.cameras) + len(filter_.tags)) * len('"", ')
+    if least > EXPRESSION.value:
+        raise InvalidRequest(f"{EXPRESSION.exceeded(least)}; name fewer cameras or tags")
     if "" in filter_.tags:
         raise InvalidRequest("filter.tags: a tag's name is empty")
     text = expression(filter_)
-    if len(text) > MAX_EXPRESSION_CHARACTERS:
-        raise InvalidRequest(
-            f"filter: {len(text)} characters as an expression are more than "
-            f"{MAX_EXPRESSION_CHARACTERS}; name fewer cameras or tags"
-        )
+    if len(text) > EXPRESSION.value:
+        raise InvalidRequest(f"{EXPRESSION.exceeded(len(text))}; name fewer cameras or tags")
     return text
 
 

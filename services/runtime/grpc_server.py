@@ -17,7 +17,8 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import Histogram
 
 from passerby import tracing
-from passerby.channel import MESSAGE_LIMITS
+from passerby.channel import MAX_MESSAGE_BYTES, MESSAGE_LIMITS
+from passerby.limits import Limit
 from services.runtime.errors import HTTP_STATUS, ServiceError
 from services.runtime.health import Health
 
@@ -26,6 +27,9 @@ log = structlog.get_logger()
 # A client asks DNS again only when a connection ends: without an end, pods that are added would
 # never get a call. Calls in hand are finished first.
 MAX_CONNECTION_AGE_MS = 60_000
+
+MESSAGE = Limit("message", MAX_MESSAGE_BYTES, "bytes", "RESOURCE_EXHAUSTED")
+LIMITS = (MESSAGE,)
 
 # gRPC's clients refuse trailers of 8 KiB, in which a character may take twelve.
 MAX_MESSAGE_CHARACTERS = 600

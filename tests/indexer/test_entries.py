@@ -62,12 +62,12 @@ GOOD = Image(filename="good", data=b"x")
 @pytest.mark.parametrize(
     ("image", "reason"),
     [
-        (Image(data=b"x"), "filename has 0 bytes"),
-        (Image(filename="é" * 2049, data=b"x"), "filename has 4098 bytes; 1 to 4,096"),
+        (Image(data=b"x"), "filename: it is empty"),
+        (Image(filename="é" * 2049, data=b"x"), "filename: 4,098 bytes are more than"),
         (Image(filename="a"), "a: has neither data nor uri"),
-        (Image(filename="a", data=b"x", digest=b"d" * 65), "a: digest has 65 bytes; 64 are"),
-        (Image(filename="a", data=b"x", camera="é" * 129), "a: camera has more than 256 bytes"),
-        (Image(filename="a", data=b"x", tags={"k": "v" * 65_536}), "a: tags have more than"),
+        (Image(filename="a", data=b"x", digest=b"d" * 65), "a: digest: 65 bytes are more than"),
+        (Image(filename="a", data=b"x", camera="é" * 129), "a: camera: 258 bytes"),
+        (Image(filename="a", data=b"x", tags={"k": "v" * 65_536}), "a: tags: 65,545 bytes"),
         (
             Image(filename="a", data=b"x", captured_at=Timestamp(seconds=253_402_300_800)),
             "a: captured_at is not a time",

@@ -180,7 +180,7 @@ def test_images_that_were_not_kept_are_missing_where_images_are_kept(
         ([search_pb2.ImageDigest(filename="x" * 4097, digest=b"1")], "images.filename"),
         ([search_pb2.ImageDigest(filename="x")], "images.digest"),
         ([search_pb2.ImageDigest(filename="x", digest=b"1" * 65)], "images.digest"),
-        ([search_pb2.ImageDigest(filename="x", digest=b"1")] * 10_001, "images: 10001 are more"),
+        ([search_pb2.ImageDigest(filename="x", digest=b"1")] * 10_001, "images to ask for: 10,001"),
     ],
 )
 def test_a_question_that_is_wrong_names_the_field(

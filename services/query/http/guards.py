@@ -14,14 +14,16 @@ from grpc import StatusCode
 from prometheus_client import Histogram
 
 from passerby import tracing
+from passerby.limits import Limit
 from services.runtime.errors import HTTP_STATUS, Forbidden, InvalidRequest, ServiceError
 
 log = structlog.get_logger()
 
 # A photograph of 24 MB in base64.
-MAX_BODY_BYTES = 32 * 1024 * 1024
+BODY = Limit("body", 32 * 1024 * 1024, "bytes", "HTTP 413")
 # A filename of 4,096 bytes, each of them percent-encoded, and the rest of the address.
-MAX_LINE_BYTES = 16 * 1024
+LINE = Limit("address of a request", 16 * 1024, "bytes", "HTTP 400")
+LIMITS = (BODY, LINE)
 
 HTTP_SECONDS = Histogram("passerby_http_seconds", "Time to answer.", ["method", "route", "status"])
 
@@ -149,7 +151,7 @@ def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
             allowed = error.headers.get("Allow", "another method")
             message = f"{request.path[:200]} accepts {allowed}, not {request.method}"
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            message = f"the body is larger than {MAX_BODY_BYTES} bytes; send a smaller image"
+            message = f"{BODY.exceeded()}; send a smaller image"
         case _:
             message = error.reason
     code = _CODES.get(error.status, StatusCode.INVALID_ARGUMENT)

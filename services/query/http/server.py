@@ -3,7 +3,7 @@
 import structlog
 from aiohttp import web
 
-from services.query.http.guards import MAX_LINE_BYTES
+from services.query.http.guards import LINE
 
 log = structlog.get_logger()
 
@@ -17,7 +17,7 @@ class HttpServer:
             app,
             access_log=None,
             handler_cancellation=True,
-            max_line_size=MAX_LINE_BYTES,
+            max_line_size=int(LINE.value),
             shutdown_timeout=drain_s,
         )
 

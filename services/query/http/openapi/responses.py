@@ -2,14 +2,14 @@
 
 from grpc import StatusCode
 
-from services.query.http.guards import MAX_BODY_BYTES, MAX_LINE_BYTES
+from services.query.http.guards import BODY, LINE
 from services.query.http.openapi.schemas import Schema
 from services.runtime.errors import HTTP_STATUS
 
 _MEANINGS = {
     StatusCode.INVALID_ARGUMENT: (
         "The request is wrong; the message names the field. In plain text if it is not HTTP, or "
-        f"if its address is longer than {MAX_LINE_BYTES:,} bytes."
+        f"if its address is longer than {LINE.value:,} bytes."
     ),
     StatusCode.PERMISSION_DENIED: (
         "The header Host does not name this server, which serves only its own machine."
@@ -48,7 +48,7 @@ def components() -> dict[str, Schema]:
     error = {"type": "object", "properties": properties, "required": ["code", "message"]}
     responses = {code.name: _error(code, meaning) for code, meaning in _MEANINGS.items()}
     responses["TOO_LARGE"] = _error(
-        StatusCode.INVALID_ARGUMENT, f"The body is larger than {MAX_BODY_BYTES:,} bytes."
+        StatusCode.INVALID_ARGUMENT, f"The body is larger than {BODY.value:,} bytes."
     )
     responses["INVALID_ARGUMENT"]["content"]["text/plain"] = {}
     return {"schemas": {"Error": error}, "responses": responses}
