@@ -23,7 +23,8 @@ down: ## Stop the local stack; the data stays
 	@if [ -x $(BIN)/python ]; then python -m deploy.local down; fi
 
 test: lint ## Lint, type check and run the whole test suite
-	@python -m pytest
+	@# Two workers: of two threads that share a forward pass, one would wait for the other's core.
+	@OMP_NUM_THREADS=1 python -m pytest -n 2 --no-loadscope-reorder
 
 lint: $(VENV)/dev ## Ruff and mypy
 	@ruff check . && ruff format --check . && mypy

@@ -1,12 +1,35 @@
-"""Real servers for the tests, one of each a session: Redis and Milvus (Lite's server)."""
+"""What a worker of the tests takes, and its real servers: one Redis, one Milvus (Lite's server)."""
 
 import zlib
 from collections.abc import Iterator
 
 import pytest
 from redis import Redis
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.stores import empty_milvus, milvus_running, redis_running
+
+# Their tests share servers that take longer to start than a better balance saves.
+_TOGETHER = ("tests/e2e", "tests/indexer", "tests/query")
+_WITH_A_STACK_OF_THEIR_OWN = tuple(
+    f"tests/e2e/test_{name}.py" for name in ("outages", "readme", "rolling_restart")
+)
+
+
+class _Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """A worker of `pytest -n 2` takes whole files, or whole folders whose tests share servers."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        if file in _WITH_A_STACK_OF_THEIR_OWN:
+            return file
+        return next((folder for folder in _TOGETHER if file.startswith(f"{folder}/")), file)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return _Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
