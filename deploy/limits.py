@@ -5,8 +5,8 @@ from pathlib import Path
 
 from passerby.limits import Limit
 from services.indexer import entries
-from services.query import validation
-from services.query.http import guards
+from services.query import held, validation
+from services.query.http import bodies, connections
 from services.runtime import grpc_server
 
 PAGE = Path(__file__).parents[1] / "docs" / "operations" / "limits.md"
@@ -14,9 +14,9 @@ MARKER = "<!-- Below: written by `make limits`, from the code that enforces the 
 
 # Heading -> the limits under it.
 TABLES: dict[str, Iterable[Limit]] = {
-    "Requests over HTTP": guards.LIMITS,
+    "Connections and requests over HTTP": (*connections.LIMITS, *bodies.LIMITS),
     "Calls over gRPC": grpc_server.LIMITS,
-    "What a request may ask for": validation.LIMITS,
+    "What a request may ask for": (*validation.LIMITS, *held.LIMITS),
     "Entries of the queue": entries.LIMITS,
 }
 

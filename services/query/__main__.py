@@ -11,7 +11,9 @@ from services.gallery.names import Names
 from services.gallery.redis_connection import connect as connect_redis
 from services.gallery.vectors import Vectors
 from services.query.grpc_servicer import NAME, Servicer
+from services.query.held import IMAGES, Held
 from services.query.http.app import make_app
+from services.query.http.connections import Door
 from services.query.http.server import HttpServer
 from services.query.searchable import Searchable
 from services.query.settings import QuerySettings
@@ -54,11 +56,15 @@ async def main(settings: QuerySettings, stop: asyncio.Event) -> None:
             {"redis": redis.ping, "milvus": Searchable(vectors), "embedder": embedder.ping}
         )
         server = make_server(health, NAME)
-        servicer = Servicer(stores, embedder, settings.timeout_s)
+        held = Held(IMAGES)
+        servicer = Servicer(stores, embedder, settings.timeout_s, held)
         search_pb2_grpc.add_SearchServicer_to_server(servicer, server)
         listen(server, settings.host, settings.port)
-        app = make_app(stores, embedder, health, settings.timeout_s, settings.host)
-        http = HttpServer(app, settings.host, settings.http_port, settings.drain_s)
+        app = make_app(stores, embedder, health, held, settings)
+        door = Door(
+            settings.max_connections, settings.max_connections_per_client, lambda _address: False
+        )
+        http = HttpServer(app, settings.host, settings.http_port, settings.drain_s, door)
         async with serving(
             health, http, server, stop=stop, drain_s=settings.drain_s, leaving_s=LEAVING_S
         ):

@@ -8,6 +8,7 @@ import grpc
 from passerby.v1 import search_pb2, search_pb2_grpc
 from services.query import galleries
 from services.query.gallery_deletion import delete_gallery
+from services.query.held import Held
 from services.query.missing import find_missing
 from services.query.search import search
 from services.query.stores import Stores
@@ -29,18 +30,25 @@ _RETRY_S = 1.0
 
 
 class Servicer(search_pb2_grpc.SearchServicer):
-    """timeout_s: time for an answer if the caller sets no deadline, or a later one."""
+    """timeout_s: time for an answer if the caller sets no deadline, or a later one.
 
-    def __init__(self, stores: Stores, embedder: EmbedderClient, timeout_s: float) -> None:
+    images: to search by, that are in hand.
+    """
+
+    def __init__(
+        self, stores: Stores, embedder: EmbedderClient, timeout_s: float, images: Held
+    ) -> None:
         self._stores = stores
         self._embedder = embedder
         self._timeout_s = timeout_s
+        self._images = images
 
     async def Search(  # noqa: N802 - the contract's name
         self, request: search_pb2.SearchRequest, context: Any
     ) -> search_pb2.SearchResponse:
-        answer = search(request, self._stores, self._embedder, self._time(context))
-        return await _answered(answer, context)
+        with self._images.hold(len(request.image)):
+            answer = search(request, self._stores, self._embedder, self._time(context))
+            return await _answered(answer, context)
 
     async def Delete(  # noqa: N802 - the contract's name
         self,

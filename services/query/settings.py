@@ -22,3 +22,18 @@ class QuerySettings(GallerySettings):
     timeout_s: float = Field(
         10, gt=0, le=600, description="seconds that an answer may take; a caller may ask for less"
     )
+    max_image_bytes: int = Field(
+        8 * 1024 * 1024,
+        ge=64 * 1024,
+        le=32 * 1024 * 1024,
+        description="size of an image to search by",
+    )
+    max_connections: int = Field(
+        512, ge=1, le=65_536, description="connections over HTTP at the same time"
+    )
+    max_connections_per_client: int = Field(
+        256,
+        ge=1,
+        le=65_536,
+        description="of them, those of one address; QUERY_TRUSTED_PROXIES may have more",
+    )

@@ -11,6 +11,8 @@ class ServiceError(Exception):
     """An answer for the caller: a status and a message that names the input and the remedy."""
 
     status = StatusCode.INTERNAL
+    http_status: HTTPStatus | None = None
+    """Where HTTP tells apart what gRPC does not; else it follows from the status."""
 
 
 class InvalidRequest(ServiceError):

@@ -8,6 +8,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from passerby.limits import Limit
 from passerby.tracing import ENDPOINT
 
 S = TypeVar("S", bound="ServiceSettings")
@@ -56,6 +57,14 @@ def variable_of(settings: type[ServiceSettings], field: str) -> str:
     if isinstance(alias, str):
         return alias
     return f"{settings.model_config.get('env_prefix', '')}{field}".upper()
+
+
+def limit_of(
+    settings: type[ServiceSettings], field: str, what: str, unit: str, beyond: str
+) -> Limit:
+    """The limit that a field sets, at its default."""
+    default = settings.model_fields[field].default
+    return Limit(what, default, unit, beyond, variable_of(settings, field))
 
 
 def load(settings: type[S], environment: Mapping[str, str] | None = None) -> S:

@@ -1,6 +1,8 @@
 """The Search service as JSON under /v1/: bodies are protobuf's messages in their JSON mapping."""
 
-import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,6 +13,7 @@ from google.protobuf.message import Message
 from passerby.v1 import search_pb2
 from services.query import galleries
 from services.query.gallery_deletion import delete_gallery
+from services.query.http.bodies import Bodies, is_image
 from services.query.http.guards import json_response
 from services.query.missing import find_missing
 from services.query.search import search
@@ -22,17 +25,20 @@ M = TypeVar("M", bound=Message)
 
 # Made by `make proto`.
 OPENAPI = Path(__file__).with_name("openapi.json")
-# A body beyond this would hold up other requests while it is parsed.
-_SMALL_BODY_BYTES = 64 * 1024
+# Of a search by the image that is the body: fields of the request that the address holds.
+IN_THE_ADDRESS = ("gallery", "topK", "offset", "filter", "explain")
 
 
 class Api:
     """Each answer has `timeout_s`."""
 
-    def __init__(self, stores: Stores, embedder: EmbedderClient, timeout_s: float) -> None:
+    def __init__(
+        self, stores: Stores, embedder: EmbedderClient, timeout_s: float, bodies: Bodies
+    ) -> None:
         self._stores = stores
         self._embedder = embedder
         self._timeout_s = timeout_s
+        self._bodies = bodies
         self.routes = [
             web.post("/v1/search", self._search),
             web.post("/v1/delete", self._delete),
@@ -44,15 +50,30 @@ class Api:
         ]
 
     async def _search(self, request: web.Request) -> web.Response:
-        message = await _body(request, search_pb2.SearchRequest())
-        return _answer(await search(message, self._stores, self._embedder, self._timeout_s))
+        async with self._search_request(request) as message:
+            return _answer(await search(message, self._stores, self._embedder, self._timeout_s))
+
+    @contextlib.asynccontextmanager
+    async def _search_request(
+        self, request: web.Request
+    ) -> AsyncIterator[search_pb2.SearchRequest]:
+        if not is_image(request):
+            yield await self._body(request, search_pb2.SearchRequest())
+            return
+        message = _parsed(_fields_of_address(request), search_pb2.SearchRequest(), "address")
+        async with self._bodies.image(request) as image:
+            message.image = image
+            yield message
+
+    async def _body(self, request: web.Request, message: M) -> M:
+        return _parsed(await self._bodies.json(request), message, "body")
 
     async def _delete(self, request: web.Request) -> web.Response:
-        message = await _body(request, search_pb2.DeleteRequest())
+        message = await self._body(request, search_pb2.DeleteRequest())
         return _answer(await galleries.delete(message, self._stores))
 
     async def _find_missing(self, request: web.Request) -> web.Response:
-        message = await _body(request, search_pb2.FindMissingRequest())
+        message = await self._body(request, search_pb2.FindMissingRequest())
         return _answer(await find_missing(message, self._stores, self._embedder, self._timeout_s))
 
     async def _list_galleries(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
@@ -71,16 +92,31 @@ async def _openapi(request: web.Request) -> web.StreamResponse:  # noqa: ARG001 
     return web.FileResponse(OPENAPI, headers={"Cache-Control": "no-cache"})
 
 
-async def _body(request: web.Request, message: M) -> M:
-    """The request's body, read into the message."""
-    body = await request.read()
+def _fields_of_address(request: web.Request) -> bytes:
+    """As JSON."""
+    fields = dict(request.query)
+    for name in fields.keys() - set(IN_THE_ADDRESS):
+        raise InvalidRequest(
+            f"{name[:50]!a} in the address is not one of {', '.join(IN_THE_ADDRESS)}"
+        )
+    return json.dumps({name: _value(name, text) for name, text in fields.items()}).encode()
+
+
+def _value(name: str, text: str) -> object:
+    if name == "gallery":
+        return text
     try:
-        if len(body) > _SMALL_BODY_BYTES:
-            return await asyncio.to_thread(json_format.Parse, body, message)
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise InvalidRequest(f"{name}: {text[:50]!a} in the address is not JSON") from None
+
+
+def _parsed(body: bytes, message: M, where: str) -> M:
+    try:
         return json_format.Parse(body, message)
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(
-            f"the body is not a {message.DESCRIPTOR.full_name} in JSON: {str(error)[:500]}"
+            f"the {where} is not a {message.DESCRIPTOR.full_name} in JSON: {str(error)[:500]}"
         ) from None
 
 

@@ -2,26 +2,32 @@
 
 from aiohttp import web
 
+from services.query.held import Held
 from services.query.http.api import Api
-from services.query.http.guards import BODY, guards, measure_from_the_start
+from services.query.http.bodies import Bodies
+from services.query.http.guards import guards, measure_from_the_start, set_headers
 from services.query.http.page import Page
 from services.query.http.probes import Probes
+from services.query.settings import QuerySettings
 from services.query.stores import Stores
 from services.runtime.embedder_client import EmbedderClient
 from services.runtime.health import Health
 
 
 def make_app(
-    stores: Stores, embedder: EmbedderClient, health: Health, timeout_s: float, host: str
+    stores: Stores, embedder: EmbedderClient, health: Health, images: Held, settings: QuerySettings
 ) -> web.Application:
-    """Ready to be run on `host`; each answer has `timeout_s`."""
-    app = web.Application(client_max_size=int(BODY.value), middlewares=guards(host))
+    """images: to search by, that are in hand."""
+    # Bodies have limits of their own: see bodies.py.
+    app = web.Application(middlewares=guards(settings.host))
+    bodies = Bodies(settings.max_image_bytes, images)
     routes = app.add_routes(
         [
-            *Api(stores, embedder, timeout_s).routes,
+            *Api(stores, embedder, settings.timeout_s, bodies).routes,
             *Probes(health).routes,
             *Page(stores).routes,
         ]
     )
+    app.on_response_prepare.append(set_headers)
     measure_from_the_start(routes)
     return app

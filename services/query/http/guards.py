@@ -14,16 +14,12 @@ from grpc import StatusCode
 from prometheus_client import Histogram
 
 from passerby import tracing
-from passerby.limits import Limit
+from services.query.http.bodies import BodyRefused, Encoded, is_image
+from services.query.http.connections import headers_came
 from services.runtime.errors import HTTP_STATUS, Forbidden, InvalidRequest, ServiceError
 
 log = structlog.get_logger()
 
-# A photograph of 24 MB in base64.
-BODY = Limit("body", 32 * 1024 * 1024, "bytes", "HTTP 413")
-# A filename of 4,096 bytes, each of them percent-encoded, and the rest of the address.
-LINE = Limit("address of a request", 16 * 1024, "bytes", "HTTP 400")
-LIMITS = (BODY, LINE)
 
 HTTP_SECONDS = Histogram("passerby_http_seconds", "Time to answer.", ["method", "route", "status"])
 
@@ -34,8 +30,8 @@ _CODES: dict[int, StatusCode] = {status: code for code, status in HTTP_STATUS.it
 def guards(host: str) -> list[Middleware]:
     """The middlewares of a server that listens on `host`, outermost first."""
     if is_loopback(host):
-        return [errors_and_metrics, reject_dns_rebinding, reject_csrf]
-    return [errors_and_metrics, reject_csrf]
+        return [headers_came, errors_and_metrics, reject_encoded, reject_dns_rebinding, reject_csrf]
+    return [headers_came, errors_and_metrics, reject_encoded, reject_csrf]
 
 
 def measure_from_the_start(routes: Iterable[web.AbstractRoute]) -> None:
@@ -70,7 +66,9 @@ async def _answered(
     try:
         response = await handler(request)
     except ServiceError as error:
-        response = _error(error.status, str(error), HTTP_STATUS[error.status])
+        response = _error(error.status, str(error), error.http_status or HTTP_STATUS[error.status])
+        if isinstance(error, BodyRefused):
+            response.force_close()
     except web.HTTPException as error:
         response = _http_error(request, error)
     except Exception:  # the last line of defence: the neighbours' requests go on
@@ -80,7 +78,6 @@ async def _answered(
             "unexpected error; the service's log has the details",
             HTTP_STATUS[StatusCode.INTERNAL],
         )
-    response.headers["X-Content-Type-Options"] = "nosniff"
     seconds = time.perf_counter() - start
     status = str(response.status)
     tracing.answered_http(span, _route(request), response.status)
@@ -116,21 +113,39 @@ async def reject_dns_rebinding(request: web.Request, handler: Handler) -> web.St
 
 
 @web.middleware
+async def reject_encoded(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Keeps out bodies that a few bytes could make large: nothing here needs to be compressed."""
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in ("", "identity"):
+        raise Encoded(f"Content-Encoding: {encoding[:50]!a} is not taken; send the body as it is")
+    return await handler(request)
+
+
+async def set_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    """aiohttp calls it before each answer's headers are sent."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    # It would say which versions are at work here.
+    response.headers.popall("Server", None)
+
+
+@web.middleware
 async def reject_csrf(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Keeps other sites from searching or deleting through the browser of somebody who may
     (cross-site request forgery, CSRF).
 
-    Browsers send JSON to another site only if that site agrees (a CORS preflight), and this
-    server never does.
+    Browsers send JSON or an image to another site only if that site agrees (a CORS preflight),
+    and this server never does.
     """
     if (
         request.method == "POST"
         and request.match_info.http_exception is None  # else there is nothing to protect
         and "Origin" in request.headers
         and request.content_type != "application/json"
+        and not is_image(request)
     ):
         raise InvalidRequest(
-            "a request from a browser needs the header Content-Type: application/json"
+            "a request from a browser needs the header Content-Type: application/json, or that of "
+            "the image which is its body (image/jpeg)"
         )
     return await handler(request)
 
@@ -150,8 +165,6 @@ def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:
         case HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = error.headers.get("Allow", "another method")
             message = f"{request.path[:200]} accepts {allowed}, not {request.method}"
-        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            message = f"{BODY.exceeded()}; send a smaller image"
         case _:
             message = error.reason
     code = _CODES.get(error.status, StatusCode.INVALID_ARGUMENT)

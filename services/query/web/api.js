@@ -21,14 +21,11 @@ export async function galleries(signal) {
   }));
 }
 
-/** request: a SearchRequest in JSON. Returns {hits, unknownWords, milliseconds, complete}. */
+/** request: a SearchRequest in JSON, whose image is a file. Returns {hits, unknownWords,
+ * milliseconds, complete}. */
 export async function search(request, signal) {
-  const answer = await call("/v1/search", {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ ...request, explain: true }),
-    signal,
-  });
+  const { image, ...others } = { ...request, explain: true };
+  const answer = await (image ? searchByImage(image, others, signal) : searchByJson(others, signal));
   return {
     hits: answer.hits,
     unknownWords: answer.explanation?.unknownWords ?? [],
@@ -36,6 +33,20 @@ export async function search(request, signal) {
     complete:
       answer.hits.length < request.topK || request.offset + 2 * request.topK > MAX_WINDOW,
   };
+}
+
+function searchByJson(request, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return call("/v1/search", { method: "POST", headers, body: JSON.stringify(request), signal });
+}
+
+/** The file is the body, the other fields are in the address. */
+function searchByImage(file, { gallery, ...others }, signal) {
+  const query = new URLSearchParams({ gallery });
+  for (const [name, value] of Object.entries(others)) query.set(name, JSON.stringify(value));
+  // The service looks at the bytes and not at what kind of image a file claims to be.
+  const headers = { "Content-Type": file.type.startsWith("image/") ? file.type : "image/unknown" };
+  return call(`/v1/search?${query}`, { method: "POST", headers, body: file, signal });
 }
 
 /** The address of a kept image. A name is never a path: no segment may mean another folder. */

@@ -15,7 +15,7 @@ const $ = (id) => document.getElementById(id);
 const { element } = results;
 
 let known = []; // the galleries as last listed
-let photo = null; // {data: base64, address} of a photo to search with
+let photo = null; // {file, address} of a photo to search with
 let asked = null; // the last request, for the next page
 let running = new AbortController();
 let nextPoll = 0;
@@ -79,7 +79,7 @@ function requestFor(wanted) {
   if (wanted.from) filter.capturedFrom = new Date(wanted.from).toISOString();
   if (wanted.to) filter.capturedTo = new Date(wanted.to).toISOString();
   const request = { gallery: wanted.gallery, topK: Number(wanted.number), offset: 0, filter };
-  if (photo) return { ...request, image: photo.data };
+  if (photo) return { ...request, image: photo.file };
   if (wanted.like) return { ...request, filename: wanted.like };
   return { ...request, caption: wanted.caption };
 }
@@ -292,15 +292,9 @@ function rerun() {
   show();
 }
 
-async function searchPhoto(file) {
+function searchPhoto(file) {
   forgetPhoto();
-  const bytes = await new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.onload = () => resolve(reader.result);
-    reader.onerror = () => reject(reader.error);
-    reader.readAsDataURL(file);
-  });
-  photo = { data: bytes.slice(bytes.indexOf(",") + 1), address: URL.createObjectURL(file) };
+  photo = { file, address: URL.createObjectURL(file) };
   ask({ caption: "", ofPhoto: true });
 }
 

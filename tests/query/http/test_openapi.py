@@ -12,8 +12,10 @@ from google.protobuf import json_format
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from passerby.v1 import search_pb2
+from services.query.held import IMAGES, Held
 from services.query.http.app import make_app
 from services.query.http.openapi.rules import RULES
+from services.query.settings import QuerySettings
 from tests.support.openapi import DOCUMENT, validator
 from tests.support.query import QueryService, people
 
@@ -109,7 +111,8 @@ def test_the_server_serves_the_document(service: QueryService) -> None:
 
 def test_every_route_is_documented() -> None:
     # Its parts are only kept, and called by no route that is merely listed.
-    app = make_app(cast(Any, None), cast(Any, None), cast(Any, None), 1, "127.0.0.1")
+    nothing = cast(Any, None)
+    app = make_app(nothing, nothing, nothing, Held(IMAGES), QuerySettings())
     routes = {
         (route.method, route.resource.canonical)
         for route in app.router.routes()
@@ -170,4 +173,5 @@ def test_a_wrong_request_is_wrong_for_document_and_server(
 ) -> None:
     body = {"gallery": "openapi", **body}
     assert not validator(request_schema(path)).is_valid(body)
-    assert service.post(path, body)[0] == 400
+    # Lists that are too long are too large as well.
+    assert service.post(path, body)[0] == 413 if len(str(body)) > 65_536 else 400

@@ -3,13 +3,13 @@
 from typing import Any
 
 from google.protobuf import json_format
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc import StatusCode
 
 from passerby.contract import GALLERY_NAME, GALLERY_RULE
-from services.query.http.openapi.responses import TOO_LARGE, components, errors, json_answer
+from services.query.http.openapi.responses import OF_BODIES, components, errors, json_answer
 from services.query.http.openapi.rules import EXAMPLES, FILENAME, RULES
 from services.query.http.openapi.schemas import Schema, comments, reference, schemas
 
@@ -17,7 +17,9 @@ _DESCRIPTION = (
     "Finds images of people by a caption, by an image, or by an image of the gallery. Bodies are "
     "the messages of `passerby.v1` in protobuf's JSON mapping: fields are named in lowerCamelCase "
     "(requests may use the names of the .proto files too), 64-bit integers are strings, bytes "
-    "are base64; a field that is null counts as left out. The same service is on gRPC."
+    "are base64; a field that is null counts as left out. An image to search by may be the body "
+    "itself, with its Content-Type; the other fields are then parameters of the address. The same "
+    "service is on gRPC."
 )
 # Errors of any request to the stores, of those that name something, of those that need a vector.
 _ANY = (StatusCode.PERMISSION_DENIED, StatusCode.INTERNAL, StatusCode.UNAVAILABLE)
@@ -33,6 +35,10 @@ _RPCS = {
     "GetGallery": ("get", "/v1/galleries/{gallery}", _NAMING),
     "DeleteGallery": ("delete", "/v1/galleries/{gallery}", _NAMING),
 }
+
+
+# Of a search by the image that is the body: fields of the request that the address holds.
+_BY_IMAGE = ("gallery", "topK", "offset", "filter", "explain")
 
 
 def document(files: FileDescriptorSet) -> dict[str, Any]:
@@ -82,9 +88,22 @@ def _operation(
             for name, request in EXAMPLES[method.name].items()
         }
         body = {"schema": reference(method.input_type), "examples": examples}
-        operation["requestBody"] = {"required": True, "content": {"application/json": body}}
-        operation["responses"] |= TOO_LARGE
+        content: Schema = {"application/json": body}
+        if method.name == "Search":
+            content["image/*"] = {}
+            operation["parameters"] = [_in_address(method.input_type, name) for name in _BY_IMAGE]
+        operation["requestBody"] = {"required": True, "content": content}
+        operation["responses"] |= OF_BODIES
     return operation
+
+
+def _in_address(message: Descriptor, field: str) -> Schema:
+    """A field of a search whose body is the image."""
+    described = {"name": field, "in": "query", "description": "With an image as the body."}
+    schema = reference(message)["$ref"] + f"/properties/{field}"
+    if field == "filter":
+        return {**described, "content": {"application/json": {"schema": {"$ref": schema}}}}
+    return {**described, "schema": {"$ref": schema}}
 
 
 def _image() -> Schema:

@@ -2,14 +2,15 @@
 
 from grpc import StatusCode
 
-from services.query.http.guards import BODY, LINE
+from services.query.http.bodies import BODY_S, IMAGE, JSON
+from services.query.http.connections import LINE
 from services.query.http.openapi.schemas import Schema
 from services.runtime.errors import HTTP_STATUS
 
 _MEANINGS = {
     StatusCode.INVALID_ARGUMENT: (
-        "The request is wrong; the message names the field. In plain text if it is not HTTP, or "
-        f"if its address is longer than {LINE.value:,} bytes."
+        "The request is wrong, for example its address is longer than "
+        f"{LINE.value:,} bytes; the message names the field."
     ),
     StatusCode.PERMISSION_DENIED: (
         "The header Host does not name this server, which serves only its own machine."
@@ -20,7 +21,18 @@ _MEANINGS = {
     StatusCode.INTERNAL: "An unexpected error; the service's log has the details.",
     StatusCode.UNAVAILABLE: "Milvus, Redis or the embedder cannot be reached: try again.",
 }
-TOO_LARGE = {"413": {"$ref": "#/components/responses/TOO_LARGE"}}
+_OF_BODIES = (
+    ("408", "TOO_SLOW", f"The body did not come within {BODY_S.value:g} seconds."),
+    (
+        "413",
+        "TOO_LARGE",
+        f"The body has more than {JSON.value:,} bytes as JSON, or more than {IMAGE.value:,} as an "
+        f"image, which {IMAGE.setting} sets.",
+    ),
+    ("415", "ENCODED", "The body has a Content-Encoding: send it as it is."),
+)
+# HTTP status -> the response to a body that is wrong before it is read.
+OF_BODIES = {status: {"$ref": f"#/components/responses/{name}"} for status, name, _ in _OF_BODIES}
 
 
 def json_answer(description: str, schema: Schema) -> Schema:
@@ -36,7 +48,7 @@ def errors(*codes: StatusCode) -> Schema:
 
 
 def components() -> dict[str, Schema]:
-    """What `errors` and `TOO_LARGE` refer to."""
+    """What `errors` and `OF_BODIES` refer to."""
     properties = {
         "code": {
             "type": "string",
@@ -47,10 +59,9 @@ def components() -> dict[str, Schema]:
     }
     error = {"type": "object", "properties": properties, "required": ["code", "message"]}
     responses = {code.name: _error(code, meaning) for code, meaning in _MEANINGS.items()}
-    responses["TOO_LARGE"] = _error(
-        StatusCode.INVALID_ARGUMENT, f"The body is larger than {BODY.value:,} bytes."
-    )
-    responses["INVALID_ARGUMENT"]["content"]["text/plain"] = {}
+    responses |= {
+        name: _error(StatusCode.INVALID_ARGUMENT, meaning) for _, name, meaning in _OF_BODIES
+    }
     return {"schemas": {"Error": error}, "responses": responses}
 
 
