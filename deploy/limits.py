@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from passerby.limits import Limit
-from services.indexer import entries
+from services.indexer import entry_limits
 from services.query import held, validation
 from services.query.http import bodies, connections
 from services.runtime import grpc_server
@@ -17,7 +17,7 @@ TABLES: dict[str, Iterable[Limit]] = {
     "Connections and requests over HTTP": (*connections.LIMITS, *bodies.LIMITS),
     "Calls over gRPC": grpc_server.LIMITS,
     "What a request may ask for": (*validation.LIMITS, *held.LIMITS),
-    "Entries of the queue": entries.LIMITS,
+    "Entries of the queue": entry_limits.LIMITS,
 }
 
 

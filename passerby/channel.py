@@ -10,9 +10,16 @@ MESSAGE_LIMITS = [
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
 ]
 
+# A server that stops cancels calls that it has not taken up.
+_RETRYABLE = ["UNAVAILABLE", "CANCELLED"]
+
 SERVICE_CONFIG = {
     # A connection stays with one pod; over all addresses of a headless service calls balance.
     "loadBalancingConfig": [{"round_robin": {}}],
+    # A budget: each attempt that fails takes a token, each call that succeeds brings half of one,
+    # and below half of them nothing is retried. A replica that restarts costs a few; where nothing
+    # answers any more, or all is overloaded, calls are not made five times as many.
+    "retryThrottling": {"maxTokens": 200, "tokenRatio": 0.5},
     "methodConfig": [
         {
             "name": [{}],
@@ -23,8 +30,18 @@ SERVICE_CONFIG = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "1s",
                 "backoffMultiplier": 3,
-                # A server that stops cancels calls that it has not taken up.
-                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
+                "retryableStatusCodes": _RETRYABLE,
+            },
+        },
+        # What ended one embedder would end the next ones.
+        {
+            "name": [{"service": "passerby.v1.Embedder", "method": "EmbedImages"}],
+            "retryPolicy": {
+                "maxAttempts": 2,
+                "initialBackoff": "0.5s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": _RETRYABLE,
             },
         },
         # A push that gets no answer goes on without one.

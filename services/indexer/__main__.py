@@ -9,6 +9,7 @@ from services.gallery.images import Images
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect as connect_redis
 from services.gallery.vectors import Vectors
+from services.indexer.attempts import Attempts
 from services.indexer.consumer import Consumer
 from services.indexer.embedding import ImageEmbedder
 from services.indexer.pipeline import Pipeline
@@ -47,12 +48,12 @@ async def main(settings: IndexerSettings, stop: asyncio.Event) -> None:
             search_params=settings.milvus_search_params,
         )
         parts.push_async_callback(vectors.close)
-        channel = await parts.enter_async_context(connect(settings.embedder_address))
+        channel = await parts.enter_async_context(connect(settings.embedder_address, retries=False))
         embedder = EmbedderClient(channel)
 
         pipeline = Pipeline(
             sources,
-            ImageEmbedder(embedder, settings.embed_timeout_s),
+            ImageEmbedder(embedder, settings.embed_timeout_s, Attempts(redis)),
             Names(redis),
             Digests(redis),
             vectors,

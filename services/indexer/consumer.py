@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 from redis.exceptions import ResponseError
@@ -112,7 +113,11 @@ class Consumer:
             self._in_flight.start(batch, self._work(batch))
 
     async def _work(self, batch: Batch) -> None:
-        """Indexes the batch; if that fails, each entry alone. Whatever fails then stays pending."""
+        """Indexes the batch; if that fails, each entry alone. Whatever fails then stays pending.
+
+        Reading an entry can end this process, so that counted; waiting for others cannot.
+        """
+        await self._defer(batch.entries)
         single = len(batch.entries) == 1
         if not single and not await self._attempt(batch, batch.entries):
             return
@@ -120,9 +125,9 @@ class Consumer:
             # As it came: in the failed attempt it may have got dead letters already.
             alone = entry if single else read_entry(entry.id, entry.fields, entry.deliveries)
             reason = await self._attempt(batch, [alone])
-            # Left for another delivery, which counts against the entry only if it is to blame.
-            if reason and not self._recovery.blames(alone, reason):
-                await self._defer([alone])
+            # Left for another delivery, and this one counts only if the entry is to blame.
+            if reason and self._recovery.blames(alone, reason):
+                await retry_until_available(partial(self._stream.count_delivery, alone))
 
     async def _attempt(self, batch: Batch, entries: Sequence[Entry]) -> str:
         """Indexes the entries; returns why that failed, or an empty text."""
@@ -138,7 +143,7 @@ class Consumer:
         if deferred:
             DEFERRED.inc(len(deferred))
             self._recovery.deferred()
-            await self._defer(deferred)
+            await self._defer(deferred)  # its turn in this pass is over
         return ""
 
     async def _index(self, batch: Batch, entries: Sequence[Entry]) -> None:

@@ -16,21 +16,16 @@ from passerby.contract import (
     DeadLetterEntry,
     is_valid_timestamp,
 )
-from passerby.limits import Limit
 from passerby.v1.queue_pb2 import Image, ImageBatch
 from services.gallery.filters import stored_key
 from services.gallery.model_versions import MAX_CAMERA_BYTES, MAX_TAGS_BYTES
+from services.indexer.entry_limits import CAMERA, DIGEST, FIELDS, FILENAME, IMAGES, TAGS, excess
 from services.runtime.errors import first_line
-
-_REJECTED = "dead letter of that image"
-FILENAME = Limit("filename", MAX_FILENAME_BYTES, "bytes", _REJECTED)
-DIGEST = Limit("digest", MAX_DIGEST_BYTES, "bytes", _REJECTED)
-CAMERA = Limit("camera", MAX_CAMERA_BYTES, "bytes", _REJECTED)
-TAGS = Limit("tags", MAX_TAGS_BYTES, "bytes as JSON", _REJECTED)
-LIMITS = (FILENAME, DIGEST, CAMERA, TAGS)
 
 # A dead letter keeps no more fields of an entry that has none of those it should have.
 _KEPT_FIELDS = 100
+_SHOWN_GALLERY = 100
+_SPLIT = "push its images again in smaller entries, as `passerby push` does"
 
 
 class InvalidImageEntry(Exception):
@@ -72,7 +67,15 @@ class Entry:
     def _dead_letter(
         self, reason: str, filename: str, fields: Mapping[bytes, bytes]
     ) -> DeadLetterEntry:
-        return DeadLetterEntry(reason, self.gallery, filename, self.id, self.deliveries, fields)
+        # The names may be anything at all; what they were stands in the fields.
+        return DeadLetterEntry(
+            reason,
+            self.gallery[:_SHOWN_GALLERY],
+            filename[:MAX_FILENAME_BYTES],
+            self.id,
+            self.deliveries,
+            fields,
+        )
 
 
 def read_entry(entry_id: bytes, fields: Mapping[bytes, bytes], deliveries: int) -> Entry:
@@ -86,7 +89,7 @@ def read_entry(entry_id: bytes, fields: Mapping[bytes, bytes], deliveries: int) 
     entry.gallery = batch.gallery or DEFAULT_GALLERY
     entry.trace_context = dict(batch.trace_context)
     if not GALLERY_NAME.fullmatch(entry.gallery):
-        entry.reject(f"gallery {entry.gallery[:100]!r}: {GALLERY_RULE}")
+        entry.reject(f"gallery {entry.gallery[:_SHOWN_GALLERY]!r}: {GALLERY_RULE}")
         return entry
     if not batch.images:
         entry.reject("the batch has no images")
@@ -101,6 +104,15 @@ def read_entry(entry_id: bytes, fields: Mapping[bytes, bytes], deliveries: int) 
 
 
 def _batch(fields: Mapping[bytes, bytes]) -> ImageBatch:
+    if too_large := excess(fields):
+        raise InvalidImageEntry(f"{too_large}; {_SPLIT}")
+    batch = _parsed(fields)
+    if len(batch.images) > IMAGES.value:
+        raise InvalidImageEntry(f"{IMAGES.exceeded(len(batch.images))}; {_SPLIT}")
+    return batch
+
+
+def _parsed(fields: Mapping[bytes, bytes]) -> ImageBatch:
     if list(fields) == [b"batch"]:
         try:
             return ImageBatch.FromString(fields[b"batch"])
@@ -128,6 +140,9 @@ def check_image(image: Image) -> None:
         raise InvalidImageEntry(FILENAME.exceeded(size) if size else "filename: it is empty")
     if len(image.digest) > MAX_DIGEST_BYTES:
         raise InvalidImageEntry(f"{shown(image)}: {DIGEST.exceeded(len(image.digest))}")
+    fields_bytes = image.ByteSize() - len(image.data)
+    if fields_bytes > FIELDS.value:
+        raise InvalidImageEntry(f"{shown(image)}: {FIELDS.exceeded(fields_bytes)}")
     if image.WhichOneof("source") is None:
         raise InvalidImageEntry(f"{shown(image)}: has neither data nor uri")
     camera_bytes = len(image.camera.encode())

@@ -11,7 +11,7 @@ from services.indexer.item import Item, row
 from services.indexer.metrics import stage
 from services.indexer.retry import retry_until_available
 from services.runtime.embedder_client import Embedding
-from services.runtime.errors import EmbedderFailed, WrongModel
+from services.runtime.errors import WrongModel
 
 log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ class ModelSwap:
         try:
             with stage("embed"):
                 results = await self._embedder.embed([items[id_].data for id_ in ids], serving)
-        except (WrongModel, EmbedderFailed) as error:
+        except WrongModel as error:
             # They are written for the next version, and found once the gallery is switched to it.
             log.warning("not_searchable_yet", gallery=gallery, images=len(ids), reason=str(error))
             return

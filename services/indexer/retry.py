@@ -21,16 +21,19 @@ _FIRST_WARNING_S = 5.0
 _WARNING_EVERY_S = 30.0
 
 
-async def retry_until_available(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Repeats the attempt, however long it takes, while it raises Unavailable or Overloaded; any
-    other error is raised."""
+async def retry_until_available(
+    attempt: Callable[[], Awaitable[T]],
+    while_raised: type[Exception] | tuple[type[Exception], ...] = (Unavailable, Overloaded),
+) -> T:
+    """Repeats the attempt, however long it takes, while it raises one of these; any other error is
+    raised."""
     delay_s = _FIRST_DELAY_S
     started = time.monotonic()
     warn_at = started + _FIRST_WARNING_S
     while True:
         try:
             return await attempt()
-        except (Unavailable, Overloaded) as error:
+        except while_raised as error:
             RETRIES.inc()
             now = time.monotonic()
             if now < warn_at:

@@ -155,8 +155,12 @@ class Stream:
         """Leaves entries to the consumer that looks for abandoned ones next."""
         await self._restamp(list(ids), idle=24 * 3600 * 1000)
 
+    async def count_delivery(self, entry: Entry) -> None:
+        """Leaves an entry for later: it failed."""
+        await self._restamp([entry.id], idle=0, retrycount=entry.deliveries)
+
     async def defer(self, entries: Iterable[Entry]) -> None:
-        """Leaves entries for later, without counting this delivery: they did not fail."""
+        """Does not count this delivery, whatever becomes of it: the entries did not fail."""
         delivered = defaultdict(list)
         for entry in entries:
             delivered[entry.deliveries].append(entry.id)

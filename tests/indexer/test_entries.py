@@ -102,3 +102,48 @@ def test_any_entry_becomes_images_or_dead_letters(fields: dict[bytes, bytes]) ->
     entry = read_entry(b"1-0", fields, 3)
     assert entry.images or entry.dead_letters
     assert all(letter.reason for letter in entry.dead_letters)
+
+
+def test_an_entry_within_the_limits_is_taken_and_one_beyond_them_rejected_as_a_whole() -> None:
+    image = Image(filename="a", data=b"x")
+    most = batch(*[image] * 1024)
+    assert len(read(batch=most).images) == 1024
+    large = Image(filename="a", data=bytes(64 * 1024 * 1024 - 100))
+    assert len(read(batch=batch(large)).images) == 1
+    json = b'{"images": [{"filename": "a", "data": "%s"}]}'
+    beyond = {
+        "images of an entry: more than the limit of 1,024": {"batch": most + batch(image)},
+        "images of an entry: 1,025 images are": {"json": json % b'"},{"data":"'.join([b""] * 1025)},
+        "entry: 67,108,969 bytes are more than": {"batch": bytes(64 * 1024 * 1024 + 100)},
+        "entry in JSON: 8,388,609 bytes are": {"json": json % bytes(8 * 1024 * 1024 - 46)},
+    }
+    for reason, fields in beyond.items():
+        entry = read(**fields)
+        (letter,) = entry.dead_letters
+        assert entry.images == []
+        assert reason in letter.reason
+        assert "push its images again in smaller entries" in letter.reason
+
+
+def test_a_small_entry_of_very_many_images_is_rejected_before_it_takes_memory() -> None:
+    """600 kB of images without fields became 400,000 dead letters of 60 MB."""
+    entry = read(batch=b"\x12\x00" * 300_000)
+    (letter,) = entry.dead_letters
+    assert letter.reason.startswith("images of an entry: more than the limit of 1,024 (fixed)")
+    entry = read(batch=b"\x1a\x00" * 300_000)
+    assert [letter.filename for letter in entry.dead_letters] == [""]
+
+
+def test_very_many_tags_are_rejected_by_their_bytes() -> None:
+    image = Image(filename="a", data=b"x", tags={str(i): "" for i in range(100_000)})
+    (letter,) = read(batch=batch(image)).dead_letters
+    assert "a: fields beside the bytes" in letter.reason
+
+
+def test_a_name_without_end_is_cut_in_the_letter_and_whole_in_what_is_pushed_again() -> None:
+    image = Image(filename="n" * 100_000, data=b"x")
+    (letter,) = read(batch=batch(image)).dead_letters
+    assert len(letter.filename) == 4096
+    assert ImageBatch.FromString(letter.retry_fields[b"batch"]).images[0] == image
+    (letter,) = read(batch=batch(GOOD, gallery="g" * 100_000)).dead_letters
+    assert len(letter.gallery) == 100

@@ -63,7 +63,7 @@ async def test_entries_of_a_live_consumer_are_left_to_it(
         async with other.running():
             await asyncio.sleep(2.5 * other.settings.takeover_s)
             (pending,) = await indexer.stream.own_pending(10)
-            assert pending.deliveries == 1
+            assert pending.deliveries == 0  # neither by others, nor for having waited
             resume.set()
             await indexer.drained()
     assert stack.rows("people") == 1
@@ -176,6 +176,34 @@ async def test_new_entries_come_first_while_many_wait_for_their_storage(
                 await asyncio.sleep(0.05)
     assert stack.names("people") == ["new.png"]
     await indexer.close()
+
+
+async def test_an_entry_that_waits_for_milvus_has_no_delivery_counted_so_its_indexer_may_be_killed(
+    stack: Stack, indexer: Indexer
+) -> None:
+    away, waiting = True, asyncio.Event()
+
+    async def milvus(*_: object) -> None:
+        waiting.set()
+        if away:
+            raise Unavailable("Milvus is away")
+
+    faults.before(indexer.vectors.upsert, milvus)
+    await indexer.stream.make_group()
+    stack.push("people", {"1.png": picture(1)})
+    ((entry, _),) = await Stream(indexer.redis, "killed").read(1, 10)
+    # As often as killed indexers may have had it in their hands before they could read it.
+    deliveries = indexer.settings.max_deliveries - 1
+    stack.redis.xclaim(
+        INGEST_STREAM, CONSUMER_GROUP, "killed", 0, [entry], idle=60_000, retrycount=deliveries
+    )
+    async with indexer.running():
+        await asyncio.wait_for(waiting.wait(), 20)
+        (pending,) = await indexer.stream.own_pending(10)
+        assert pending.deliveries == deliveries
+        away = False
+        await indexer.drained()
+    assert stack.dead_letters() == []
 
 
 async def test_a_stop_while_milvus_is_away_does_not_count_against_an_entry(

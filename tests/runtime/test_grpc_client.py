@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
+
 from passerby.v1 import embedder_pb2, embedder_pb2_grpc
 from services.runtime.grpc_client import connect
 from services.runtime.grpc_server import listen, make_server
@@ -102,3 +104,42 @@ async def test_calls_are_retried_elsewhere_when_a_replica_falls_silent() -> None
         silent.set()
         # Half of the calls are made to the silent one, and all are answered in time.
         assert await answering() == {"steady"}
+
+
+async def test_retries_have_a_budget_that_answers_fill_again() -> None:
+    """Where nothing is answered, 300 calls are not made 1,500 times."""
+
+    class Failing(EmptyEmbedder):
+        calls, fails = 0, True
+
+        async def GetModel(  # noqa: N802 - the contract's name
+            self, request: embedder_pb2.GetModelRequest, context: Any
+        ) -> embedder_pb2.Model:
+            self.calls += 1
+            if self.fails:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+            return embedder_pb2.Model()
+
+    failing = Failing()
+    server = grpc.aio.server()
+    embedder_pb2_grpc.add_EmbedderServicer_to_server(failing, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with connect(f"127.0.0.1:{port}") as channel:
+        stub: Any = embedder_pb2_grpc.EmbedderStub(channel)
+
+        async def call() -> bool:
+            try:
+                await stub.GetModel(embedder_pb2.GetModelRequest(), timeout=20)
+            except grpc.aio.AioRpcError:
+                return False
+            return True
+
+        await asyncio.gather(*(call() for _ in range(300)))
+        assert 300 < failing.calls < 700
+        failing.fails = False
+        assert all(await asyncio.gather(*(call() for _ in range(300))))
+        failing.calls, failing.fails = 0, True
+        assert not await call()
+        assert failing.calls == 5
+    await server.stop(None)

@@ -13,6 +13,7 @@ from services.gallery.gallery_deletions import GalleryDeletions
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect as connect_redis
 from services.gallery.vectors import Vectors
+from services.indexer.attempts import Attempts
 from services.indexer.consumer import Consumer
 from services.indexer.embedding import ImageEmbedder
 from services.indexer.pipeline import Pipeline
@@ -35,8 +36,10 @@ class Indexer:
         self.redis: Redis = connect_redis(url, timeout_s=5)
         self.vectors = Vectors(stack.indexer.environment["MILVUS_URI"])
         self.names = Names(self.redis)
-        self.channel = connect(embedder)
-        self.embedder = ImageEmbedder(EmbedderClient(self.channel), timeout_s=30)
+        self.channel = connect(embedder, retries=False)
+        self.embedder = ImageEmbedder(
+            EmbedderClient(self.channel), self.settings.embed_timeout_s, Attempts(self.redis)
+        )
         self.sources = Sources([str(stack.folder / "allowed")], self.settings.max_image_bytes)
         self.stream = Stream(self.redis, self.settings.consumer)
 
