@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from passerby.limits import Limit
+from services.embedder import decoding, images
 from services.indexer import entry_limits
 from services.query import held, validation
 from services.query.http import bodies, connections
@@ -18,6 +19,7 @@ TABLES: dict[str, Iterable[Limit]] = {
     "Calls over gRPC": grpc_server.LIMITS,
     "What a request may ask for": (*validation.LIMITS, *held.LIMITS),
     "Entries of the queue": entry_limits.LIMITS,
+    "Images": (*images.LIMITS, *decoding.LIMITS),
 }
 
 

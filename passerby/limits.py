@@ -1,6 +1,7 @@
 """What a limit is: its value, the setting that moves it, and what is said to who goes beyond it."""
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Self
 
 
@@ -29,16 +30,18 @@ class Limit:
 
     def exceeded(self, found: float | None = None) -> str:
         """Says the limit, its value and what moves it; found: how much there was."""
-        much = f"{_number(found)} {self.unit} are " if found is not None else ""
+        limit = f"more than the limit of {_number(self.value)}"
         moved = f"set by {self.setting}" if self.setting else "fixed"
-        return f"{self.what}: {much}more than the limit of {_number(self.value)} ({moved})"
+        if found is None:
+            return f"{self.what}: {limit} {self.unit} ({moved})"
+        return f"{self.what}: {_number(found)} {self.unit} are {limit} ({moved})"
 
     @property
     def shown(self) -> str:
         """The value as people read it."""
         number, unit = self.value, self.unit
-        for larger in ("KiB", "MiB", "GiB"):
-            if unit in ("bytes", "KiB", "MiB") and number >= 1024 and number % 1024 == 0:
+        for smaller, larger in pairwise(("bytes", "KiB", "MiB", "GiB")):
+            if unit == smaller and number >= 1024 and number % 1024 == 0:
                 number, unit = number / 1024, larger
         return f"{_number(number)} {unit}"
 

@@ -20,15 +20,17 @@ MAY_IMPORT = {
     "services.runtime": {"passerby"},
     "services.gallery": {"services.runtime", "passerby"},
     "services.embedder": _NETWORK | {"services.runtime", "passerby"},
-    "services.embedder.dcpl": _NOTHING,
-    "services.embedder.images": _NOTHING,
+    "services.embedder.dcpl": {"passerby"},
+    "services.embedder.images": {"passerby"},
     "services.indexer": _SHARED,
     "services.query": _SHARED,
     "training": _NETWORK | {"training.synthetic", "passerby"},
     "training.synthetic": _NOTHING,
     "deploy.local": {"passerby", "training.synthetic"},
     # Makes the table of limits.
-    "deploy.limits": _SHARED | {"services.embedder", "services.indexer", "services.query"},
+    "deploy.limits": _SHARED
+    | _NETWORK
+    | {"services.embedder", "services.indexer", "services.query"},
     # Makes the chart's tables and schema from the services' settings.
     "deploy.helm": _SHARED | {"services.embedder", "services.indexer", "services.query"},
 }

@@ -37,10 +37,13 @@ def test_a_limit_that_a_setting_moves_has_its_default(limit: Limit) -> None:
 def test_what_is_said_beyond_a_limit_names_it_its_value_and_what_moves_it() -> None:
     limit = Limit("body", 65_536, "bytes", "HTTP 413", "QUERY_BODY_BYTES")
     assert limit.shown == "64 KiB"
+    assert Limit("memory", 1024, "MiB", "death").shown == "1 GiB"
     assert limit.exceeded(65_537) == (
         "body: 65,537 bytes are more than the limit of 65,536 (set by QUERY_BODY_BYTES)"
     )
-    assert limit.at(1).exceeded() == "body: more than the limit of 1 (set by QUERY_BODY_BYTES)"
+    assert (
+        limit.at(1).exceeded() == "body: more than the limit of 1 bytes (set by QUERY_BODY_BYTES)"
+    )
     assert Limit("wait", 0.5, "seconds", "HTTP 408").exceeded(0.75) == (
         "wait: 0.75 seconds are more than the limit of 0.5 (fixed)"
     )

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import structlog
@@ -10,6 +9,7 @@ import torch
 
 from passerby.v1 import embedder_pb2_grpc
 from services.embedder.dcpl.model_directory import InvalidModel, ModelCard
+from services.embedder.decoding import Decoders
 from services.embedder.device import Device, NoSuchDevice, choose_device, measure_memory
 from services.embedder.encoder import Encoder
 from services.embedder.served_model import ServedModel, load_encoder
@@ -31,7 +31,13 @@ async def main(settings: EmbedderSettings, stop: asyncio.Event) -> None:
     async with contextlib.AsyncExitStack() as parts:
         threads = settings.cores if torch_device.type == "cpu" else 1
         device = await parts.enter_async_context(Device(threads))
-        decoders = parts.enter_context(ThreadPoolExecutor(settings.cores, "decode"))
+        decoders = await parts.enter_async_context(
+            Decoders(
+                settings.cores,
+                memory_mib=settings.decode_memory_mib,
+                cpu_s=settings.decode_cpu_s,
+            )
+        )
         servicer = EmbedderServicer()
 
         health = Health({"models": None})

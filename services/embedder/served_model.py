@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import Coroutine, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,9 +17,10 @@ from services.embedder.batcher import Batcher
 from services.embedder.dcpl.model_directory import ModelCard, load_model
 from services.embedder.dcpl.precision import choose_precision
 from services.embedder.dcpl.vocabulary import Vocabulary, tokenise
+from services.embedder.decoding import Decoders
 from services.embedder.device import Device
 from services.embedder.encoder import Encoder, Pixels
-from services.embedder.images import InvalidImage, decode
+from services.embedder.images import InvalidImage
 
 # On a CPU larger batches fall out of the cache and are slower; a GPU wants them large.
 SUITABLE_BATCH = {"cpu": 16, "cuda": 256}
@@ -69,7 +69,7 @@ class ServedModel:
         card: ModelCard,
         encoder: Encoder,
         device: Device,
-        decoders: ThreadPoolExecutor,
+        decoders: Decoders,
         *,
         max_batch: int,
         max_queue: int,
@@ -134,8 +134,8 @@ class ServedModel:
     async def _embed_image(self, data: bytes) -> embedder_pb2.EmbedResult:
         async with self._decoded:
             try:
-                pixels = await asyncio.get_running_loop().run_in_executor(
-                    self._decoders, self._decode, data
+                pixels = await self._decoders.decode(
+                    data, height=self.card.image_height, width=self.card.image_width
                 )
             except InvalidImage as error:
                 self._images.count_refused("invalid")
@@ -149,9 +149,6 @@ class ServedModel:
             self._captions.count_refused("invalid")
             return _refused(str(error))
         return _embedded(await self._captions.embed(words), unknown)
-
-    def _decode(self, data: bytes) -> Pixels:
-        return decode(data, height=self.card.image_height, width=self.card.image_width)
 
 
 def load_encoder(

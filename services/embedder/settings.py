@@ -48,8 +48,22 @@ class EmbedderSettings(ServiceSettings):
         0,
         ge=0,
         le=1024,
-        description="CPU threads for forward passes, and as many for decoding; "
-        "0 takes every core that the process may use",
+        description="CPU threads for forward passes, and as many processes for decoding, at most "
+        "16; 0 takes every core that the process may use",
+    )
+
+    decode_cpu_s: float = Field(
+        10,
+        gt=0,
+        le=600,
+        description="seconds of CPU to decode one image; what takes more is rejected",
+    )
+    decode_memory_mib: int = Field(
+        1024,
+        ge=64,
+        le=65_536,
+        description="MiB of memory to decode one image; what needs more is rejected, what needs "
+        "more than 192 is decoded one at a time",
     )
 
     @property

@@ -49,3 +49,18 @@ def png_claiming(width: int, height: int) -> bytes:
     body = zlib.compress(bytes(2000))
     signature = b"\x89PNG\r\n\x1a\n"
     return signature + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def tiff_claiming(width: int, height: int, *, tile: tuple[int, int]) -> bytes:
+    """A grey TIFF of 154 bytes, one LZW tile of which is said to have a size; width and height."""
+    fields = {256: width, 257: height, 258: 8, 259: 5, 262: 1, 277: 1}
+    fields |= {322: tile[0], 323: tile[1], 324: 8, 325: 20}
+    pixels = bytes([0x80, 0x0B, 0x60, 0x50]).ljust(20, b"\0")
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in fields.items())
+    return b"II*\0" + struct.pack("<I", 28) + pixels + struct.pack("<H", 10) + entries + bytes(4)
+
+
+# 7,071 x 7,071 transparent pixels, as many as are taken: over a second and 800 MiB to decode.
+VAST_WEBP = bytes.fromhex(
+    "5249464620000000574542505650384c140000002f9e9be716075081540820000a9a92c58888fe07"
+)
