@@ -6,7 +6,7 @@ from pathlib import Path
 from passerby.limits import Limit
 from services.embedder import decoding, images
 from services.indexer import entry_limits
-from services.query import held, validation
+from services.query import doors, held, validation
 from services.query.http import bodies, connections
 from services.runtime import grpc_server
 
@@ -17,6 +17,7 @@ MARKER = "<!-- Below: written by `make limits`, from the code that enforces the 
 TABLES: dict[str, Iterable[Limit]] = {
     "Connections and requests over HTTP": (*connections.LIMITS, *bodies.LIMITS),
     "Calls over gRPC": grpc_server.LIMITS,
+    "Requests to the query service, over gRPC and HTTP": doors.LIMITS,
     "What a request may ask for": (*validation.LIMITS, *held.LIMITS),
     "Entries of the queue": entry_limits.LIMITS,
     "Images": (*images.LIMITS, *decoding.LIMITS),

@@ -17,6 +17,7 @@ from services.embedder.servicer import NAME, EmbedderServicer
 from services.embedder.settings import EmbedderSettings
 from services.runtime.grpc_server import listen, make_server
 from services.runtime.health import Health
+from services.runtime.private_port import private_port
 from services.runtime.service import CannotStart, run, serving
 
 log = structlog.get_logger()
@@ -41,6 +42,7 @@ async def main(settings: EmbedderSettings, stop: asyncio.Event) -> None:
         servicer = EmbedderServicer()
 
         health = Health({"models": None})
+        await parts.enter_async_context(private_port(health, settings.host, settings.metrics_port))
         server = make_server(health, NAME)
         embedder_pb2_grpc.add_EmbedderServicer_to_server(servicer, server)
         listen(server, settings.host, settings.port)

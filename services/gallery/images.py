@@ -86,9 +86,9 @@ class Images:
                 return await asyncio.to_thread(work)
         except TimeoutError:
             raise Unavailable(
-                f"the image store {self._root} did not answer within {self._timeout_s} s"
+                f"the image store did not answer within {self._timeout_s} s", self._root
             ) from None
         except Exception as error:  # each file system has its own
             raise Unavailable(
-                f"the image store {self._root} failed: {first_line(error)}"
+                "the image store failed", f"{self._root}: {first_line(error)}"
             ) from error

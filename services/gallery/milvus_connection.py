@@ -151,8 +151,8 @@ class Milvus:
                 raise MilvusRefused(
                     f"Milvus rejected the request to {what}: {first_line(error)}"
                 ) from error
-            raise Unavailable(f"Milvus cannot {what}: {first_line(error)}") from error
+            raise Unavailable(f"Milvus cannot {what}", first_line(error)) from error
         except (grpc.RpcError, TimeoutError, ConnectionError) as error:
             raise Unavailable(
-                f"Milvus at {self._uri} cannot {what}: {first_line(error)}"
+                f"Milvus cannot {what}", f"at {self._uri}: {first_line(error)}"
             ) from error

@@ -70,7 +70,8 @@ def redis_errors(command: str = "") -> Iterator[None]:
         fault = outage(error)
         if fault is None:
             raise
-        raise Unavailable(f"Redis {fault}") from error
+        said, _, detail = fault.partition(" (")
+        raise Unavailable(f"Redis {said}", detail.removesuffix(")")) from error
 
 
 def chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:

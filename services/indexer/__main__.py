@@ -18,8 +18,9 @@ from services.indexer.sources import Sources
 from services.indexer.stream import Stream
 from services.runtime.embedder_client import EmbedderClient
 from services.runtime.grpc_client import connect
-from services.runtime.grpc_server import listen, make_server
+from services.runtime.grpc_server import SMALL_MESSAGE, listen, make_server
 from services.runtime.health import Health
+from services.runtime.private_port import private_port
 from services.runtime.service import CannotStart, run, serving
 
 # The consumer drains by itself; what is left on the server are health checks.
@@ -64,7 +65,8 @@ async def main(settings: IndexerSettings, stop: asyncio.Event) -> None:
         consumer = Consumer(stream, pipeline, GalleryDeletions(redis), settings)
 
         health = Health({"redis": stream.ping, "milvus": vectors.ping, "embedder": embedder.ping})
-        server = make_server(health)
+        await parts.enter_async_context(private_port(health, settings.host, settings.metrics_port))
+        server = make_server(health, max_message_bytes=int(SMALL_MESSAGE.value))
         listen(server, settings.host, settings.port)
         async with serving(health, server, stop=stop, drain_s=LAST_CHECKS_S):
             await consumer.run(stop)

@@ -10,8 +10,9 @@ from services.gallery.images import Images
 from services.gallery.names import Names
 from services.gallery.redis_connection import connect as connect_redis
 from services.gallery.vectors import Vectors
+from services.query.doors import SPARE_CALLS, Doors
 from services.query.grpc_servicer import NAME, Servicer
-from services.query.held import IMAGES, Held
+from services.query.held import IMAGE, Held
 from services.query.http.app import make_app
 from services.query.http.connections import Door
 from services.query.http.server import HttpServer
@@ -22,6 +23,7 @@ from services.runtime.embedder_client import EmbedderClient
 from services.runtime.grpc_client import connect
 from services.runtime.grpc_server import listen, make_server
 from services.runtime.health import Health
+from services.runtime.private_port import private_port
 from services.runtime.service import run, serving
 
 # gRPC cancels calls that have arrived but were not taken up yet when its server stops. For this
@@ -55,14 +57,23 @@ async def main(settings: QuerySettings, stop: asyncio.Event) -> None:
         health = Health(
             {"redis": redis.ping, "milvus": Searchable(vectors), "embedder": embedder.ping}
         )
-        server = make_server(health, NAME)
-        held = Held(IMAGES)
+        await parts.enter_async_context(private_port(health, settings.host, settings.metrics_port))
+        doors = Doors(settings)
+        server = make_server(
+            health,
+            NAME,
+            # Besides the image: names, of which there may be many to ask for or to delete.
+            max_message_bytes=settings.max_image_bytes + 1024 * 1024,
+            max_calls=settings.max_calls + SPARE_CALLS,
+            admit=doors.grpc_call,
+        )
+        held = Held(IMAGE.at(settings.max_image_bytes))
         servicer = Servicer(stores, embedder, settings.timeout_s, held)
         search_pb2_grpc.add_SearchServicer_to_server(servicer, server)
         listen(server, settings.host, settings.port)
-        app = make_app(stores, embedder, health, held, settings)
+        app = make_app(stores, embedder, health, held, doors, settings)
         door = Door(
-            settings.max_connections, settings.max_connections_per_client, lambda _address: False
+            settings.max_connections, settings.max_connections_per_client, doors.clients.is_proxy
         )
         http = HttpServer(app, settings.host, settings.http_port, settings.drain_s, door)
         async with serving(

@@ -1,7 +1,10 @@
 """The settings of the query service: QUERY_* and those that it shares with the indexer."""
 
-from pydantic import Field
-from pydantic_settings import SettingsConfigDict
+import ipaddress
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.gallery.settings import GallerySettings
 
@@ -37,3 +40,31 @@ class QuerySettings(GallerySettings):
         le=65_536,
         description="of them, those of one address; QUERY_TRUSTED_PROXIES may have more",
     )
+    max_calls: int = Field(
+        64, ge=1, le=10_000, description="requests that are answered at the same time"
+    )
+    max_calls_per_client: int = Field(
+        48, ge=1, le=10_000, description="of them, those of one client"
+    )
+    calls_per_s: float = Field(
+        300, gt=0, le=1_000_000, description="requests of one client a second"
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="networks of proxies, separated by commas (10.0.0.0/8): who comes through them "
+        "is told apart by X-Forwarded-For; empty: a proxy counts as one client",
+    )
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for network in value:
+            ipaddress.ip_network(network)
+        return value

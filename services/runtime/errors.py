@@ -8,11 +8,21 @@ from grpc import StatusCode
 
 
 class ServiceError(Exception):
-    """An answer for the caller: a status and a message that names the input and the remedy."""
+    """An answer for the caller: a status and a message that names the input and the remedy.
+
+    detail: what only those who run the service should read, such as the address of a host. It is
+    part of the error's text, which goes to logs, and not of `public`, which goes to the caller.
+    """
 
     status = StatusCode.INTERNAL
     http_status: HTTPStatus | None = None
     """Where HTTP tells apart what gRPC does not; else it follows from the status."""
+    retry_after_s: float | None = None
+    """When the caller may come back, if that is known."""
+
+    def __init__(self, message: str, detail: str = "") -> None:
+        super().__init__(f"{message} ({detail})" if detail else message)
+        self.public = message
 
 
 class InvalidRequest(ServiceError):
@@ -43,6 +53,7 @@ class Overloaded(ServiceError):
     """Full for the moment: come back later."""
 
     status = StatusCode.RESOURCE_EXHAUSTED
+    retry_after_s = 1.0
 
 
 class Unavailable(ServiceError):
@@ -66,11 +77,11 @@ def from_status(code: StatusCode, details: str) -> ServiceError:
         case StatusCode.RESOURCE_EXHAUSTED:
             return Overloaded(f"the embedder is busy; try again in a moment ({details})")
         case StatusCode.UNAVAILABLE | StatusCode.CANCELLED:
-            return Unavailable(f"the embedder cannot be reached; try again in a moment ({details})")
+            return Unavailable("the embedder cannot be reached; try again in a moment", details)
         case StatusCode.DEADLINE_EXCEEDED:
             return Unavailable("the embedder did not answer in time; try again")
         case _:
-            return EmbedderFailed(f"the embedder failed: {code.name} {details}")
+            return EmbedderFailed(f"the embedder failed: {code.name}", details)
 
 
 HTTP_STATUS = {

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import grpc
@@ -28,8 +30,23 @@ log = structlog.get_logger()
 # never get a call. Calls in hand are finished first.
 MAX_CONNECTION_AGE_MS = 60_000
 
-MESSAGE = Limit("message", MAX_MESSAGE_BYTES, "bytes", "RESOURCE_EXHAUSTED")
-LIMITS = (MESSAGE,)
+# An idle connection ends with its age; one with a call in hand has this much longer, which is what
+# the longest call has: to delete a gallery.
+AGE_GRACE_MS = 3_600_000
+# Between two pings of ours is a second; a network that has stalled delivers several at once.
+_PING_INTERVAL_MS = 300
+_PING_STRIKES = 10
+
+MESSAGE = Limit("message to the embedder", MAX_MESSAGE_BYTES, "bytes", "RESOURCE_EXHAUSTED")
+SMALL_MESSAGE = Limit("message to the indexer", 64 * 1024, "bytes", "RESOURCE_EXHAUSTED")
+CALLS = Limit("calls in hand of embedder or indexer", 256, "calls", "RESOURCE_EXHAUSTED")
+STREAMS = Limit("calls in hand of one connection", 128, "calls", "waits in the client")
+CONNECTIONS = Limit("connections of a server", 1024, "connections", "closed")
+AGE = Limit("age of a connection", MAX_CONNECTION_AGE_MS / 1000, "seconds", "made anew")
+PINGS = Limit(
+    "pings without data that come too soon", _PING_STRIKES, "pings", "closed (ENHANCE_YOUR_CALM)"
+)
+LIMITS = (MESSAGE, SMALL_MESSAGE, CALLS, STREAMS, CONNECTIONS, AGE, PINGS)
 
 # gRPC's clients refuse trailers of 8 KiB, in which a character may take twelve.
 MAX_MESSAGE_CHARACTERS = 600
@@ -41,10 +58,15 @@ _RPC = {"rpc.system.name": "grpc"}
 RPC_SECONDS = Histogram("passerby_rpc_seconds", "Time to answer a call.", ["method", "code"])
 
 Handler = Callable[[Any, Any], Awaitable[Any]]
+Admit = Callable[[grpc.aio.ServicerContext[Any, Any]], AbstractContextManager[None]]
+"""Raises Overloaded, or gives the context within which a call is answered."""
 
 
 class _Calls(grpc.aio.ServerInterceptor):
     """Turns exceptions into statuses and measures, for every unary call of the service."""
+
+    def __init__(self, admit: Admit | None) -> None:
+        self._admit = admit
 
     async def intercept_service(
         self,
@@ -57,7 +79,11 @@ class _Calls(grpc.aio.ServerInterceptor):
         if handler is None or handler.unary_unary is None:
             return handler
         path = handler_call_details.method.removeprefix("/")
-        measured = _measured(path.rpartition("/")[2], cast(Handler, handler.unary_unary))
+        answer = cast(Handler, handler.unary_unary)
+        # Health has to be answered above all when there is much to do.
+        if self._admit and path.startswith("passerby."):
+            answer = _admitted(answer, self._admit)
+        measured = _measured(path.rpartition("/")[2], answer)
 
         async def traced(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             carrier = {key: str(value) for key, value in context.invocation_metadata() or ()}
@@ -72,6 +98,14 @@ class _Calls(grpc.aio.ServerInterceptor):
         )
 
 
+def _admitted(answer: Handler, admit: Admit) -> Handler:
+    async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        with admit(context):
+            return await answer(request, context)
+
+    return call
+
+
 def _measured(method: str, answer: Handler) -> Callable[..., Awaitable[Any]]:
     async def call(
         request: Any,
@@ -84,7 +118,11 @@ def _measured(method: str, answer: Handler) -> Callable[..., Awaitable[Any]]:
             return await answer(request, context)
         except ServiceError as error:
             code = error.status
-            await context.abort(code, str(error)[:MAX_MESSAGE_CHARACTERS])
+            if error.retry_after_s is not None:
+                # What gRPC's clients, told to retry this status, wait for.
+                pushback_ms = str(math.ceil(1000 * error.retry_after_s))
+                context.set_trailing_metadata((("grpc-retry-pushback-ms", pushback_ms),))
+            await context.abort(code, error.public[:MAX_MESSAGE_CHARACTERS])
         except grpc.aio.AbortError:
             code = grpc.StatusCode.UNKNOWN
             raise
@@ -107,21 +145,37 @@ def _measured(method: str, answer: Handler) -> Callable[..., Awaitable[Any]]:
     return call
 
 
-def make_server(health: Health, *service_names: str) -> grpc.aio.Server:
+def make_server(
+    health: Health,
+    *service_names: str,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+    max_calls: int = int(CALLS.value),
+    admit: Admit | None = None,
+) -> grpc.aio.Server:
     """A server with health and reflection; the caller adds its servicers and starts it.
 
     service_names: full names of the servicers, for reflection, for example `passerby.v1.Search`.
+    max_message_bytes: of a request. max_calls: in hand, health checks included. admit: asked before
+    each call of the servicers.
     """
     server = grpc.aio.server(
-        interceptors=[_Calls()],
-        # Without this two processes share a port silently and each gets half of the calls.
+        interceptors=[_Calls(admit)],
+        maximum_concurrent_rpcs=max_calls,
         options=[
-            *MESSAGE_LIMITS,
+            *dict(
+                [*MESSAGE_LIMITS, ("grpc.max_receive_message_length", max_message_bytes)]
+            ).items(),
+            # Without this two processes share a port silently and each gets half of the calls.
             ("grpc.so_reuseport", 0),
+            ("grpc.max_concurrent_streams", int(STREAMS.value)),
+            ("grpc.max_allowed_incoming_connections", int(CONNECTIONS.value)),
             ("grpc.max_connection_age_ms", MAX_CONNECTION_AGE_MS),
+            ("grpc.max_connection_age_grace_ms", AGE_GRACE_MS),
             # By default a client that pings more often than every five minutes is cut off; ours
             # ping every second to notice a silent server.
-            ("grpc.http2.max_ping_strikes", 0),
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", _PING_INTERVAL_MS),
+            ("grpc.http2.max_ping_strikes", _PING_STRIKES),
         ],
     )
     # From the start, at 0: of a series that begins with its first event `rate` misses that one.

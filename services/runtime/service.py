@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol, TypeVar
 
 import structlog
-from prometheus_client import start_http_server
 
 from passerby import tracing
 from services.runtime import logs
@@ -44,8 +43,6 @@ def run(
     log.info("starting", **shown(values))
     end_tracing = tracing.start(f"passerby-{service}") if values.otlp_endpoint else None
     try:
-        if values.metrics_port:
-            start_http_server(values.metrics_port, addr=values.host)
         asyncio.run(_until_stopped(values, main))
     except (CannotStart, PortTaken, OSError) as error:
         log.error("cannot_start", reason=str(error))  # noqa: TRY400 - the reason is all of it

@@ -28,7 +28,12 @@ class ServiceSettings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(0, ge=0, le=65535, description="port of the gRPC server")
-    metrics_port: int = Field(0, ge=0, le=65535, description="port of /metrics; 0 turns it off")
+    metrics_port: int = Field(
+        0,
+        ge=0,
+        le=65535,
+        description="private port: /metrics, /healthz and /readyz with its reasons; 0: none",
+    )
     drain_s: float = Field(
         30, gt=0, le=3600, description="seconds that work in progress may take after SIGTERM"
     )

@@ -103,7 +103,7 @@ def test_the_service_would_start_with_it(
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     assert settings.host == "0.0.0.0"
     assert settings.port == ports["grpc"]
-    assert settings.metrics_port == ports.get("metrics", 0)
+    assert settings.metrics_port == ports["private"]
     if isinstance(settings, QuerySettings):
         assert settings.http_port == ports["http"]
 

@@ -34,6 +34,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, collector: Receiver) -> Iter
     stack = make_stack(
         state,
         INDEXER_ALLOWED_ROOTS=str(allowed),
+        QUERY_METRICS_PORT=str(free_port()),
         EMBEDDER_METRICS_PORT=str(free_port()),
         INDEXER_METRICS_PORT=str(free_port()),
         OTEL_EXPORTER_OTLP_ENDPOINT=collector.endpoint,

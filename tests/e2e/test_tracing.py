@@ -136,7 +136,8 @@ def test_a_search_over_http_is_one_trace_that_its_log_line_and_an_exemplar_name(
     lines = [line for line in stack.log(query).read_text().splitlines() if "searched" in line]
     assert any(caller.trace_id in line for line in lines)
     asked = urllib.request.Request(
-        f"{stack.page}metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
+        f"http://127.0.0.1:{stack.environment['QUERY_METRICS_PORT']}/metrics",
+        headers={"Accept": "application/openmetrics-text; version=1.0.0"},
     )
     with urllib.request.urlopen(asked) as answer:
         samples = answer.read().decode().splitlines()

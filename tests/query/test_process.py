@@ -51,10 +51,16 @@ def test_each_dependency_may_start_late_and_is_named_until_it_does(
         assert health(service.grpc) == "NOT_SERVING"
         assert health(service.grpc, "live") == "SERVING"
         status, body, _ = service.get("/readyz")
+        assert (status, json.loads(body)) == (503, {"ready": False})
+        status, body = service.ask_private("/readyz")
         assert status == 503
-        assert set(json.loads(body)["problems"]) == {"redis", "milvus", "embedder"}
+        problems = json.loads(body)["problems"]
+        assert set(problems) == {"redis", "milvus", "embedder"}
+        # Those who run the service are told the addresses, callers are not.
+        assert f"127.0.0.1:{ports['milvus']}" in problems["milvus"]
         assert "Milvus" in answer_of(service, caption)
         assert answer_of(service, caption).startswith("UNAVAILABLE")
+        assert "127.0.0.1" not in answer_of(service, caption)
         with milvus_running(tmp_path / "milvus", ports["milvus"]):
             with redis_running(tmp_path, ports["redis"]):
                 service.fill("late", people(2))
@@ -71,7 +77,7 @@ def test_each_dependency_may_start_late_and_is_named_until_it_does(
             wait_until(lambda: health(service.grpc, "redis") != "SERVING", "loss")
             status, body = service.post("/v1/search", {"gallery": "late", "filename": "1.jpg"})
             assert (status, body["code"]) == (503, "UNAVAILABLE")
-            assert "Redis" in body["message"]
+            assert body["message"] == "Redis cannot be reached"
 
 
 def test_a_rolling_restart_of_two_replicas_is_not_noticed(
@@ -121,13 +127,14 @@ def test_a_replica_that_is_cut_off_alone_fails_no_search(
     service: QueryService, gallery: str
 ) -> None:
     service.fill(gallery, people(3))
-    http_port = free_port()
+    private_port = free_port()
     cut_off = Service(
         "query",
         {
             **service.environment,
             "REDIS_URL": f"redis://127.0.0.1:{free_port()}/0",
-            "QUERY_HTTP_PORT": str(http_port),
+            "QUERY_HTTP_PORT": str(free_port()),
+            "QUERY_METRICS_PORT": str(private_port),
         },
     )
     like = search_pb2.SearchRequest(gallery=gallery, filename="0.jpg")
@@ -138,18 +145,18 @@ def test_a_replica_that_is_cut_off_alone_fails_no_search(
         with grpc.insecure_channel(target, CHANNEL_OPTIONS) as channel:
             stub = search_pb2_grpc.SearchStub(channel)
             assert len([stub.Search(like, timeout=10).hits for _ in range(6)]) == 6
-        before = searches_unavailable(http_port)
+        before = searches_unavailable(private_port)
         assert before >= 3
         alone = grpc.insecure_channel(cut_off.address, CHANNEL_OPTIONS)
         with alone, pytest.raises(grpc.RpcError, match="Redis cannot be reached") as failed:
             search_pb2_grpc.SearchStub(alone).Search(like, timeout=10)
         assert failed.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert searches_unavailable(http_port) == before + 3
+        assert searches_unavailable(private_port) == before + 3
 
 
-def searches_unavailable(http_port: int) -> int:
+def searches_unavailable(private_port: int) -> int:
     """How often a replica answered a search with UNAVAILABLE."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/metrics") as metrics:
+    with urllib.request.urlopen(f"http://127.0.0.1:{private_port}/metrics") as metrics:
         (count,) = re.findall(
             r'^passerby_rpc_seconds_count{code="UNAVAILABLE",method="Search"} (\S+)$',
             metrics.read().decode(),

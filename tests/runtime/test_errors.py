@@ -41,7 +41,7 @@ MEANINGS: dict[StatusCode, tuple[type[ServiceError], str]] = {
 
 @pytest.mark.parametrize("code", [code for code in StatusCode if code is not StatusCode.OK])
 def test_each_status_becomes_one_error_with_the_embedders_words(code: StatusCode) -> None:
-    failed = (EmbedderFailed, f"the embedder failed: {code.name} why")
+    failed = (EmbedderFailed, f"the embedder failed: {code.name} (why)")
     error = from_status(code, "why")
     assert (type(error), str(error)) == MEANINGS.get(code, failed)
 

@@ -119,22 +119,83 @@ async def test_reflection_lists_the_services(address: str) -> None:
     assert {NAME, "grpc.health.v1.Health"} <= names
 
 
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def frame(kind: int, flags: int, payload: bytes) -> bytes:
+    """Of HTTP/2, for the connection itself."""
+    return struct.pack(">I", len(payload))[1:] + bytes([kind, flags, 0, 0, 0, 0]) + payload
+
+
 async def test_a_client_that_pings_often_is_not_cut_off(address: str) -> None:
     """As ours do to notice a silent server; gRPC's servers by default allow two pings."""
-
-    def frame(kind: int, flags: int, payload: bytes) -> bytes:
-        return struct.pack(">I", len(payload))[1:] + bytes([kind, flags, 0, 0, 0, 0]) + payload
-
     host, _, port = address.partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     async with asyncio.timeout(10):
         with contextlib.closing(writer):
-            writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, b""))
+            writer.write(PREFACE + frame(4, 0, b""))
             for number in range(6):
                 ping = struct.pack(">Q", number)
                 writer.write(frame(6, 0, ping))
                 await reader.readuntil(frame(6, 1, ping))
         await writer.wait_closed()
+
+
+async def test_a_client_that_does_nothing_but_ping_is_cut_off(address: str) -> None:
+    host, _, port = address.partition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    async with asyncio.timeout(10):
+        with contextlib.closing(writer):
+            writer.write(PREFACE + frame(4, 0, b"") + 100 * frame(6, 0, bytes(8)))
+            assert b"too_many_pings" in await reader.read()
+
+
+@contextlib.asynccontextmanager
+async def limited(health: Health, **limits: Any) -> AsyncIterator[Any]:
+    """A caller of a server with other limits."""
+    server = make_server(health, NAME, **limits)
+    embedder_pb2_grpc.add_EmbedderServicer_to_server(Servicer(), server)
+    port = listen(server, "127.0.0.1", 0)
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield embedder_pb2_grpc.EmbedderStub(channel)
+    await server.stop(None)
+
+
+async def test_a_message_has_its_limit(health: Health) -> None:
+    async with limited(health, max_message_bytes=1000) as stub:
+        # A field's number and its length come before it.
+        await stub.GetModel(embedder_pb2.GetModelRequest(model="x" * 997))
+        with pytest.raises(grpc.aio.AioRpcError, match="larger than max") as error:
+            await stub.GetModel(embedder_pb2.GetModelRequest(model="x" * 998))
+    assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_calls_in_hand_have_a_limit(health: Health) -> None:
+    slow = embedder_pb2.GetModelRequest(model="slow")
+    async with limited(health, max_calls=2) as stub:
+        in_hand = [stub.GetModel(slow) for _ in range(2)]
+        await asyncio.wait([asyncio.ensure_future(call.code()) for call in in_hand], timeout=0.2)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await stub.GetModel(embedder_pb2.GetModelRequest())
+        assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        for call in in_hand:
+            call.cancel()
+
+
+async def test_who_is_not_admitted_is_told_when_to_come_back(health: Health) -> None:
+    """As gRPC's clients understand it, which wait so long if they are told to retry."""
+
+    def admit(_context: Any) -> NoReturn:
+        error = Overloaded("calls: more than the limit of 1")
+        error.retry_after_s = 0.25
+        raise error
+
+    async with limited(health, admit=admit) as stub:
+        with pytest.raises(grpc.aio.AioRpcError, match="limit of 1") as error:
+            await stub.GetModel(embedder_pb2.GetModelRequest())
+    assert error.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert ("grpc-retry-pushback-ms", "250") in tuple(error.value.trailing_metadata())
 
 
 async def test_two_servers_never_share_a_port(address: str, health: Health) -> None:

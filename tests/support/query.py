@@ -49,6 +49,7 @@ class QueryService:
 
     grpc: str
     http: str
+    private: str
     environment: Mapping[str, str]
     version: str  # of the model whose vectors `fill` writes
 
@@ -59,6 +60,15 @@ class QueryService:
 
     def get(self, path: str, **headers: str) -> tuple[int, bytes, Message]:
         return self.send(urllib.request.Request(self.http + path, headers=headers))
+
+    def ask_private(self, path: str) -> tuple[int, bytes]:
+        """What the port for the kubelet and for monitoring answers."""
+        try:
+            with urllib.request.urlopen(self.private + path) as response:
+                return response.status, response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read()
 
     def post(self, path: str, body: object, **headers: str) -> tuple[int, Any]:
         """body: bytes as they are, anything else as JSON. Returns the status and the answer."""
@@ -116,10 +126,11 @@ class QueryService:
 @contextlib.contextmanager
 def query_running(environment: Mapping[str, str], version: str) -> Iterator[QueryService]:
     """The query service as soon as it answers, ready or not."""
-    http_port = free_port()
-    with Service("query", {**environment, "QUERY_HTTP_PORT": str(http_port)}) as query:
+    ports = {"QUERY_HTTP_PORT": str(free_port()), "QUERY_METRICS_PORT": str(free_port())}
+    with Service("query", {**environment, **ports}) as query:
         query.wait_until_serving("live")
-        yield QueryService(query.address, f"http://127.0.0.1:{http_port}", environment, version)
+        public, private = (f"http://127.0.0.1:{port}" for port in ports.values())
+        yield QueryService(query.address, public, private, environment, version)
 
 
 def fan(count: int) -> NDArray[np.float32]:

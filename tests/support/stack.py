@@ -39,9 +39,8 @@ def kill(stack: Stack, name: str) -> None:
 def metrics_of(stack: Stack) -> dict[str, str]:
     """Service -> its /metrics, of a stack that was made with ports for them."""
     ports = {
-        "query": stack.ports.query_http,
-        "embedder": int(stack.environment["EMBEDDER_METRICS_PORT"]),
-        "indexer": int(stack.environment["INDEXER_METRICS_PORT"]),
+        service: int(stack.environment[f"{service.upper()}_METRICS_PORT"])
+        for service in ("query", "embedder", "indexer")
     }
     metrics = {}
     for service, port in ports.items():

@@ -12,6 +12,7 @@ from google.protobuf.message import Message
 
 from passerby.v1 import search_pb2
 from services.query import galleries
+from services.query.doors import Doors
 from services.query.gallery_deletion import delete_gallery
 from services.query.http.bodies import Bodies, is_image
 from services.query.http.guards import json_response
@@ -33,12 +34,18 @@ class Api:
     """Each answer has `timeout_s`."""
 
     def __init__(
-        self, stores: Stores, embedder: EmbedderClient, timeout_s: float, bodies: Bodies
+        self,
+        stores: Stores,
+        embedder: EmbedderClient,
+        timeout_s: float,
+        bodies: Bodies,
+        doors: Doors,
     ) -> None:
         self._stores = stores
         self._embedder = embedder
         self._timeout_s = timeout_s
         self._bodies = bodies
+        self._doors = doors
         self.routes = [
             web.post("/v1/search", self._search),
             web.post("/v1/delete", self._delete),
@@ -51,7 +58,9 @@ class Api:
 
     async def _search(self, request: web.Request) -> web.Response:
         async with self._search_request(request) as message:
-            return _answer(await search(message, self._stores, self._embedder, self._timeout_s))
+            with self._doors.http_call(request):
+                answer = await search(message, self._stores, self._embedder, self._timeout_s)
+        return _answer(answer)
 
     @contextlib.asynccontextmanager
     async def _search_request(
@@ -70,22 +79,28 @@ class Api:
 
     async def _delete(self, request: web.Request) -> web.Response:
         message = await self._body(request, search_pb2.DeleteRequest())
-        return _answer(await galleries.delete(message, self._stores))
+        with self._doors.http_call(request):
+            return _answer(await galleries.delete(message, self._stores))
 
     async def _find_missing(self, request: web.Request) -> web.Response:
         message = await self._body(request, search_pb2.FindMissingRequest())
-        return _answer(await find_missing(message, self._stores, self._embedder, self._timeout_s))
+        with self._doors.http_call(request):
+            answer = await find_missing(message, self._stores, self._embedder, self._timeout_s)
+        return _answer(answer)
 
-    async def _list_galleries(self, request: web.Request) -> web.Response:  # noqa: ARG002 - aiohttp's signature
-        return _answer(await galleries.list_galleries(self._stores, self._timeout_s))
+    async def _list_galleries(self, request: web.Request) -> web.Response:
+        with self._doors.http_call(request):
+            return _answer(await galleries.list_galleries(self._stores, self._timeout_s))
 
     async def _get_gallery(self, request: web.Request) -> web.Response:
         message = search_pb2.GetGalleryRequest(gallery=request.match_info["gallery"])
-        return _answer(await galleries.get_gallery(message, self._stores, self._timeout_s))
+        with self._doors.http_call(request):
+            return _answer(await galleries.get_gallery(message, self._stores, self._timeout_s))
 
     async def _delete_gallery(self, request: web.Request) -> web.Response:
         message = search_pb2.DeleteGalleryRequest(gallery=request.match_info["gallery"])
-        return _answer(await delete_gallery(message, self._stores))
+        with self._doors.http_call(request):
+            return _answer(await delete_gallery(message, self._stores))
 
 
 async def _openapi(request: web.Request) -> web.StreamResponse:  # noqa: ARG001 - aiohttp's signature

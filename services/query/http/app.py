@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from services.query.doors import Doors
 from services.query.held import Held
 from services.query.http.api import Api
 from services.query.http.bodies import Bodies
@@ -15,15 +16,20 @@ from services.runtime.health import Health
 
 
 def make_app(
-    stores: Stores, embedder: EmbedderClient, health: Health, images: Held, settings: QuerySettings
+    stores: Stores,
+    embedder: EmbedderClient,
+    health: Health,
+    images: Held,
+    doors: Doors,
+    settings: QuerySettings,
 ) -> web.Application:
     """images: to search by, that are in hand."""
     # Bodies have limits of their own: see bodies.py.
-    app = web.Application(middlewares=guards(settings.host))
-    bodies = Bodies(settings.max_image_bytes, images)
+    app = web.Application(middlewares=guards(settings.host, doors))
+    bodies = Bodies(images)
     routes = app.add_routes(
         [
-            *Api(stores, embedder, settings.timeout_s, bodies).routes,
+            *Api(stores, embedder, settings.timeout_s, bodies, doors).routes,
             *Probes(health).routes,
             *Page(stores).routes,
         ]

@@ -9,20 +9,11 @@ from aiohttp import web
 
 from passerby.limits import Limit
 from services.query.held import Held
-from services.query.settings import QuerySettings
 from services.runtime.errors import InvalidRequest
-from services.runtime.settings import limit_of
 
 JSON = Limit("body in JSON", 64 * 1024, "bytes", "HTTP 413")
-IMAGE = limit_of(
-    QuerySettings,
-    "max_image_bytes",
-    "image to search by",
-    "bytes",
-    "HTTP 413; RESOURCE_EXHAUSTED by gRPC",
-)
 BODY_S = Limit("time for the body of a request", 60, "seconds", "HTTP 408")
-LIMITS = (JSON, IMAGE, BODY_S)
+LIMITS = (JSON, BODY_S)
 
 
 class BodyRefused(InvalidRequest):
@@ -42,10 +33,9 @@ class Encoded(BodyRefused):
 
 
 class Bodies:
-    """max_image_bytes: of one image; images: all that are in hand; body_s: for each body."""
+    """images: that are in hand; body_s: time for each body."""
 
-    def __init__(self, max_image_bytes: int, images: Held, body_s: float = BODY_S.value) -> None:
-        self._image = IMAGE.at(max_image_bytes)
+    def __init__(self, images: Held, body_s: float = BODY_S.value) -> None:
         self._images = images
         self._body_s = body_s
 
@@ -63,7 +53,7 @@ class Bodies:
             taken += size
 
         try:
-            yield await self._read(request, self._image, take)
+            yield await self._read(request, self._images.image, take)
         finally:
             self._images.give_back(taken)
 

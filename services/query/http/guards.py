@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import math
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
@@ -14,6 +15,7 @@ from grpc import StatusCode
 from prometheus_client import Histogram
 
 from passerby import tracing
+from services.query.doors import Doors
 from services.query.http.bodies import BodyRefused, Encoded, is_image
 from services.query.http.connections import headers_came
 from services.runtime.errors import HTTP_STATUS, Forbidden, InvalidRequest, ServiceError
@@ -27,11 +29,20 @@ HTTP_SECONDS = Histogram("passerby_http_seconds", "Time to answer.", ["method", 
 _CODES: dict[int, StatusCode] = {status: code for code, status in HTTP_STATUS.items()}
 
 
-def guards(host: str) -> list[Middleware]:
+def guards(host: str, doors: Doors) -> list[Middleware]:
     """The middlewares of a server that listens on `host`, outermost first."""
+
+    @web.middleware
+    async def limit_rate(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A page has as many images as hits: they are not counted, nor are its own files."""
+        if request.path.startswith("/v1/") and not request.path.startswith("/v1/images/"):
+            doors.count(request)
+        return await handler(request)
+
+    checks = [headers_came, errors_and_metrics, limit_rate, reject_encoded]
     if is_loopback(host):
-        return [headers_came, errors_and_metrics, reject_encoded, reject_dns_rebinding, reject_csrf]
-    return [headers_came, errors_and_metrics, reject_encoded, reject_csrf]
+        checks.append(reject_dns_rebinding)
+    return [*checks, reject_csrf]
 
 
 def measure_from_the_start(routes: Iterable[web.AbstractRoute]) -> None:
@@ -66,7 +77,10 @@ async def _answered(
     try:
         response = await handler(request)
     except ServiceError as error:
-        response = _error(error.status, str(error), error.http_status or HTTP_STATUS[error.status])
+        status = error.http_status or HTTP_STATUS[error.status]
+        response = _error(error.status, error.public, status)
+        if error.retry_after_s is not None:
+            response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
         if isinstance(error, BodyRefused):
             response.force_close()
     except web.HTTPException as error:
@@ -79,9 +93,8 @@ async def _answered(
             HTTP_STATUS[StatusCode.INTERNAL],
         )
     seconds = time.perf_counter() - start
-    status = str(response.status)
     tracing.answered_http(span, _route(request), response.status)
-    HTTP_SECONDS.labels(request.method, _route(request), status).observe(
+    HTTP_SECONDS.labels(request.method, _route(request), str(response.status)).observe(
         seconds, tracing.exemplar()
     )
     log.debug(

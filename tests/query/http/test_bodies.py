@@ -5,7 +5,6 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -13,11 +12,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from services.query.held import IMAGES, Held
-from services.query.http.bodies import IMAGE, JSON, Bodies
+from services.query.doors import Doors
+from services.query.held import IMAGE, IMAGES, Held
+from services.query.http.bodies import JSON, Bodies
 from services.query.http.connections import Door
 from services.query.http.guards import guards, set_headers
 from services.query.http.server import HttpServer
+from services.query.settings import QuerySettings
 from tests.support.query import QueryService, people
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -92,7 +93,7 @@ async def bodies_served(bodies: Bodies) -> AsyncIterator[str]:
         async with bodies.image(request) as image:
             return web.Response(text=str(len(image)))
 
-    app = web.Application(middlewares=guards("127.0.0.1"))
+    app = web.Application(middlewares=guards("127.0.0.1", Doors(QuerySettings())))
     app.on_response_prepare.append(set_headers)
     app.router.add_post("/", read)
     server = HttpServer(app, "127.0.0.1", 0, 1, Door(10, 10, lambda _: False))
@@ -110,7 +111,7 @@ async def parts(*bodies: bytes, end: asyncio.Event) -> AsyncIterator[bytes]:
 
 
 async def test_a_body_has_its_time() -> None:
-    bodies = Bodies(100, Held(IMAGES), body_s=0.2)
+    bodies = Bodies(Held(), body_s=0.2)
     end = asyncio.Event()
     async with bodies_served(bodies) as address, aiohttp.ClientSession() as client:
         async with client.post(address, data=parts(b"half", end=end)) as answer:
@@ -122,10 +123,10 @@ async def test_a_body_has_its_time() -> None:
 
 async def test_images_in_hand_have_a_limit_together() -> None:
     """Only what has come counts, until its request is answered."""
-    held = Held(replace(IMAGES, value=100))
+    held = Held(IMAGE.at(80), IMAGES.at(100))
     end = asyncio.Event()
     async with (
-        bodies_served(Bodies(80, held)) as address,
+        bodies_served(Bodies(held)) as address,
         aiohttp.ClientSession() as client,
         asyncio.TaskGroup() as group,
     ):

@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
+from services.query.doors import Doors
 from services.query.http.connections import HEADERS, LINE, Door, Pace
 from services.query.http.guards import guards, set_headers
 from services.query.http.server import HttpServer
+from services.query.settings import QuerySettings
 
 QUICK = Pace(header_s=0.2, idle_s=0.2, write_s=0.2)
 PATIENT = Pace(header_s=30, idle_s=30, write_s=30)
@@ -30,7 +32,7 @@ async def served(
     async def large(_request: web.Request) -> web.Response:
         return web.Response(body=b"x" * LARGE)
 
-    app = web.Application(middlewares=guards("127.0.0.1"))
+    app = web.Application(middlewares=guards("127.0.0.1", Doors(QuerySettings())))
     app.on_response_prepare.append(set_headers)
     app.add_routes([web.get("/", answer), web.get("/large", large)])
     door = Door(limit, share, lambda address: address == proxy, pace)

@@ -12,7 +12,8 @@ from google.protobuf import json_format
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from passerby.v1 import search_pb2
-from services.query.held import IMAGES, Held
+from services.query.doors import Doors
+from services.query.held import Held
 from services.query.http.app import make_app
 from services.query.http.openapi.rules import RULES
 from services.query.settings import QuerySettings
@@ -112,7 +113,8 @@ def test_the_server_serves_the_document(service: QueryService) -> None:
 def test_every_route_is_documented() -> None:
     # Its parts are only kept, and called by no route that is merely listed.
     nothing = cast(Any, None)
-    app = make_app(nothing, nothing, nothing, Held(IMAGES), QuerySettings())
+    settings = QuerySettings()
+    app = make_app(nothing, nothing, nothing, Held(), Doors(settings), settings)
     routes = {
         (route.method, route.resource.canonical)
         for route in app.router.routes()

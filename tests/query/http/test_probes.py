@@ -1,4 +1,4 @@
-"""Liveness, readiness and metrics over HTTP."""
+"""Liveness and readiness for whoever asks, and for those who run the service."""
 
 import json
 
@@ -9,14 +9,15 @@ def test_liveness_and_readiness_are_answered(service: QueryService) -> None:
     status, body, _ = service.get("/healthz")
     assert (status, json.loads(body)) == (200, {"live": True})
     status, body, _ = service.get("/readyz")
-    assert (status, json.loads(body)) == (200, {"ready": True, "problems": {}})
+    assert (status, json.loads(body)) == (200, {"ready": True})
 
 
-def test_metrics_are_in_the_format_of_prometheus(service: QueryService) -> None:
+def test_metrics_are_on_the_private_port_alone(service: QueryService) -> None:
     service.get("/healthz")
-    status, body, headers = service.get("/metrics")
+    assert service.get("/metrics")[0] == 404
+    status, body = service.ask_private("/metrics")
     assert status == 200
-    assert headers["Content-Type"].startswith("text/plain")
     assert (
         'passerby_http_seconds_count{method="GET",route="/healthz",status="200"}' in body.decode()
     )
+    assert service.ask_private("/readyz") == (200, b'{"ready": true, "problems": {}}')

@@ -153,7 +153,7 @@ the services read numbers, booleans and maps (and a float never turns into 1e+06
 {{- $prefix := upper .component -}}
 {{ $prefix }}_HOST: "0.0.0.0"
 {{ $prefix }}_PORT: {{ .port | quote }}
-{{ $prefix }}_METRICS_PORT: {{ ternary "9090" "0" .root.Values.monitoring.enabled | quote }}
+{{ $prefix }}_METRICS_PORT: "9090"
 {{ $prefix }}_DRAIN_S: {{ include "passerby.drainSeconds" . | quote }}
 {{- with .root.Values.tracing.endpoint }}
 OTEL_EXPORTER_OTLP_ENDPOINT: {{ . | quote }}
@@ -222,20 +222,21 @@ true
 {{- end }}
 {{- end }}
 
-{{/* `live` answers as long as the process can answer at all, so that a busy pod or one that waits
-for Milvus is not killed; readiness is the whole service's own verdict. */}}
+{{/* On the private port, which no flood of requests reaches. /healthz answers as long as the process
+can answer at all, so that a busy pod or one that waits for Milvus is not killed; readiness is the whole
+service's own verdict. */}}
 {{- define "passerby.probes" -}}
 startupProbe:
-  grpc: {port: {{ . }}, service: live}
+  httpGet: {path: /healthz, port: private}
   periodSeconds: 3
   timeoutSeconds: 3
   failureThreshold: 200
 readinessProbe:
-  grpc: {port: {{ . }}}
+  httpGet: {path: /readyz, port: private}
   periodSeconds: 3
   timeoutSeconds: 3
 livenessProbe:
-  grpc: {port: {{ . }}, service: live}
+  httpGet: {path: /healthz, port: private}
   periodSeconds: 15
   timeoutSeconds: 10
   failureThreshold: 4

@@ -22,10 +22,15 @@ _DESCRIPTION = (
     "service is on gRPC."
 )
 # Errors of any request to the stores, of those that name something, of those that need a vector.
-_ANY = (StatusCode.PERMISSION_DENIED, StatusCode.INTERNAL, StatusCode.UNAVAILABLE)
-_ASKING = (StatusCode.INVALID_ARGUMENT, StatusCode.RESOURCE_EXHAUSTED, *_ANY)
+_ANY = (
+    StatusCode.PERMISSION_DENIED,
+    StatusCode.RESOURCE_EXHAUSTED,
+    StatusCode.INTERNAL,
+    StatusCode.UNAVAILABLE,
+)
+_ASKING = (StatusCode.INVALID_ARGUMENT, *_ANY)
 _NAMING = (StatusCode.INVALID_ARGUMENT, StatusCode.NOT_FOUND, *_ANY)
-_EMBEDDING = (StatusCode.FAILED_PRECONDITION, StatusCode.RESOURCE_EXHAUSTED, *_NAMING)
+_EMBEDDING = (StatusCode.FAILED_PRECONDITION, *_NAMING)
 # RPC -> method, path and errors; those with examples have a body.
 _RPCS = {
     "Search": ("post", "/v1/search", _EMBEDDING),
@@ -136,8 +141,7 @@ def _image() -> Schema:
 def _probes() -> Schema:
     forbidden = errors(StatusCode.PERMISSION_DENIED)
     live = _object(live={"const": True})
-    problems = {"type": "object", "additionalProperties": {"type": "string"}}
-    ready = _object(ready={"type": "boolean"}, problems=problems)
+    ready = _object(ready={"type": "boolean"})
     return {
         "/healthz": {
             "get": {
@@ -152,7 +156,7 @@ def _probes() -> Schema:
                 "summary": "Whether searches can be answered",
                 "responses": {
                     "200": json_answer("They can.", ready),
-                    "503": json_answer("They cannot: what is missing, and why.", ready),
+                    "503": json_answer("They cannot.", ready),
                     **forbidden,
                 },
             }

@@ -2,7 +2,8 @@
 
 from grpc import StatusCode
 
-from services.query.http.bodies import BODY_S, IMAGE, JSON
+from services.query.held import IMAGE
+from services.query.http.bodies import BODY_S, JSON
 from services.query.http.connections import LINE
 from services.query.http.openapi.schemas import Schema
 from services.runtime.errors import HTTP_STATUS
@@ -17,7 +18,10 @@ _MEANINGS = {
     ),
     StatusCode.NOT_FOUND: "The gallery or the image does not exist.",
     StatusCode.FAILED_PRECONDITION: "The gallery needs a model that the embedder does not serve.",
-    StatusCode.RESOURCE_EXHAUSTED: "The embedder is busy: try again in a moment.",
+    StatusCode.RESOURCE_EXHAUSTED: (
+        "Too many requests, of this client or together, or the embedder is busy: come back after "
+        "the seconds in the header Retry-After."
+    ),
     StatusCode.INTERNAL: "An unexpected error; the service's log has the details.",
     StatusCode.UNAVAILABLE: "Milvus, Redis or the embedder cannot be reached: try again.",
 }
