@@ -5,7 +5,7 @@ from pathlib import Path
 
 from passerby.limits import Limit
 from services.embedder import decoding, images
-from services.indexer import entry_limits
+from services.indexer import entry_limits, letter_limits
 from services.query import doors, held, validation
 from services.query.http import bodies, connections
 from services.runtime import grpc_server
@@ -20,6 +20,7 @@ TABLES: dict[str, Iterable[Limit]] = {
     "Requests to the query service, over gRPC and HTTP": doors.LIMITS,
     "What a request may ask for": (*validation.LIMITS, *held.LIMITS),
     "Entries of the queue": entry_limits.LIMITS,
+    "Dead letters": letter_limits.LIMITS,
     "Images": (*images.LIMITS, *decoding.LIMITS),
 }
 

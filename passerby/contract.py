@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Self
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -13,16 +14,10 @@ DEAD_LETTERS_STREAM = "passerby:dead-letters"
 # Hash: gallery -> images and entries of it that are among the dead letters.
 DEAD_LETTER_COUNTS = "passerby:dead-letter-counts"
 
-# Lua: the id of the last entry that was ever added to INGEST_STREAM, which is the key.
-LAST_ENTRY = """
-local last = '0-0'
-if redis.call('EXISTS', KEYS[1]) == 1 then
-  local info = redis.call('XINFO', 'STREAM', KEYS[1])
-  for i = 1, #info, 2 do
-    if info[i] == 'last-generated-id' then last = info[i + 1] end
-  end
-end
-"""
+# Hash: entry -> the key of the receipts of the push that waits for it. Receipts are a hash, too:
+# entry -> what the indexer did with it (an Outcome and the ids of its dead letters).
+AWAITED = "passerby:awaited"
+RECEIPTS = "passerby:receipts:"
 
 # Hash: gallery -> how far its last deletion goes (services/gallery/gallery_deletions.py).
 GALLERY_DELETIONS = "passerby:gallery-deletions"
@@ -61,6 +56,14 @@ def is_valid_timestamp(time: Timestamp) -> bool:
     return time.seconds in TIMESTAMP_SECONDS and time.nanos in TIMESTAMP_NANOS
 
 
+class Outcome(StrEnum):
+    """How an entry ended, apart from its dead letters."""
+
+    DONE = "done"
+    DELETED = "deleted"
+    """With its gallery."""
+
+
 @dataclass(frozen=True)
 class DeadLetterEntry:
     """An entry of DEAD_LETTERS_STREAM: what was rejected, why, and what to push again."""
@@ -74,7 +77,8 @@ class DeadLetterEntry:
     deliveries: int
     """How often the entry was delivered; at least 1."""
     retry_fields: Mapping[bytes, bytes]
-    """The entry to add to INGEST_STREAM once the cause is fixed."""
+    """The entry to add to INGEST_STREAM once the cause is fixed. Empty where it was too large to be
+    kept, which the reason says."""
 
     def to_fields(self) -> dict[bytes, bytes]:
         return {
@@ -93,8 +97,9 @@ class DeadLetterEntry:
         def text(name: bytes) -> str:
             return fields.get(name, b"").decode(errors="replace")
 
+        not_kept = text(b"not_kept")
         return cls(
-            reason=text(b"reason"),
+            reason=text(b"reason") + (f"; {not_kept}" if not_kept else ""),
             gallery=text(b"gallery"),
             filename=text(b"filename"),
             entry_id=fields.get(b"entry_id", b""),

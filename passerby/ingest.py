@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 from redis.backoff import ExponentialWithJitterBackoff
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
 from passerby import tracing
@@ -20,21 +20,19 @@ from passerby.contract import (
     GALLERY_NAME,
     GALLERY_RULE,
     INGEST_STREAM,
-    LAST_ENTRY,
     REMOVE_DEAD_LETTER,
     DeadLetterEntry,
 )
 from passerby.errors import PasserbyError, Refused, Unavailable
+from passerby.pushing import POLL_S, Push
+from passerby.queue_scripts import LAST_ENTRY
 from passerby.redis_errors import outage, rejected_login
 from passerby.resume import FindMissing, Resumption
-from passerby.values import DeadLetter, Failure, Image, Progress
+from passerby.values import DeadLetter, Image, Progress
 from passerby.waiting import Peer, Say, log
 
 T = TypeVar("T")
 
-# Bounds the memory that the queue takes in Redis: this many of the largest usual batches.
-MAX_PENDING_ENTRIES = 64
-POLL_S = 0.05
 # A queue that makes no progress for so long is not waited for before a push.
 SETTLE_TIMEOUT_S = 30.0
 # What a trace says of an entry, in the words of OpenTelemetry.
@@ -88,7 +86,7 @@ class IngestQueue:
         if not GALLERY_NAME.fullmatch(gallery):
             raise Refused(f"gallery {gallery!r}: {GALLERY_RULE}")
         tracing.follow_application()
-        push = _Push(self._redis, stall_timeout_s)
+        push = Push(self._redis, stall_timeout_s)
 
         def poll() -> None:
             self._ask(push.poll, outage_timeout_s)
@@ -105,14 +103,16 @@ class IngestQueue:
         for batch in batches(pushed, gallery):
             with tracing.entry(f"send {INGEST_STREAM}", "producer", None, _SEND):
                 batch.trace_context.update(tracing.carried())
-                add = partial(push.add_if_room, batch.SerializeToString(), len(batch.images))
+                filenames = [image.filename for image in batch.images]
+                add = partial(push.add_if_room, batch.SerializeToString(), filenames)
                 while not self._ask(add, outage_timeout_s):
-                    push.wait("the queue is full")
+                    push.wait(push.full(say))
                     poll()
             poll()
         while wait and push.unfinished:
             push.wait(f"{push.queued:,} images are queued")
             poll()
+        push.leave()
         on_progress(push.progress())
         return push.progress()
 
@@ -193,110 +193,6 @@ class IngestQueue:
                 f"Redis at {self.address} {problem}; is the stack up? REDIS_URL names the address"
             )
         return Refused(f"Redis at {self.address}: {error}", "FAILED_PRECONDITION")
-
-
-class _Push:
-    """One push in progress. It asks which of its entries are finished, without their images."""
-
-    def __init__(self, redis: Redis, stall_timeout_s: float) -> None:
-        self._redis = redis
-        self._stall_timeout_s = stall_timeout_s
-        self._waited_s = 0.0
-        """Since the queue changed last. Neither images that are slow to read nor an outage of
-        Redis, both of which show nothing of the queue, count."""
-        self._seen: object = None
-        self.unfinished: dict[bytes, int] = {}
-        """Entry -> its images."""
-        self._rejected: dict[tuple[bytes, str], int] = {}
-        """(entry, filename) -> images; by name, as a redelivered entry may be rejected twice."""
-        self._letters_from = b"-"
-        self._entries: dict[bytes, int] = {}
-        self.queued = self.searchable = self.unchanged = 0
-        self.failures: list[Failure] = []
-
-    def add_if_room(self, batch: bytes, images: int) -> bool:
-        """False if the queue is full, or Redis has no memory for it now."""
-        if int(self._redis.xlen(INGEST_STREAM)) >= MAX_PENDING_ENTRIES:
-            return False
-        try:
-            entry = cast(bytes, self._redis.xadd(INGEST_STREAM, {"batch": batch}))
-        except OutOfMemoryError:
-            return False
-        if not self._entries:
-            # Letters of this push are younger than its first entry, by the same clock.
-            self._letters_from = entry.partition(b"-")[0]
-        self.unfinished[entry] = self._entries[entry] = images
-        self.queued += images
-        self._waited_s = 0
-        return True
-
-    def poll(self) -> None:
-        """Finds out what was finished and rejected since the last poll."""
-        delivered, in_hand, pending = self._group()
-        finished = [
-            entry
-            for entry in self.unfinished
-            if _order(entry) <= delivered and entry not in in_hand
-        ]
-        # After the question above, as an entry's letters are written when it is finished.
-        if self.unfinished:
-            self._read_letters()
-        rejected: dict[bytes, int] = {}
-        for (entry, _), images in self._rejected.items():
-            rejected[entry] = rejected.get(entry, 0) + images
-        for entry in finished:
-            self.searchable += self.unfinished.pop(entry) - rejected.get(entry, 0)
-        # The whole group, as a queue that others filled shows nothing of ours while it moves.
-        seen = (delivered, frozenset(in_hand), pending)
-        if seen != self._seen:
-            self._seen, self._waited_s = seen, 0
-
-    def progress(self) -> Progress:
-        return Progress(self.queued, self.searchable, tuple(self.failures), self.unchanged)
-
-    def wait(self, state: str) -> None:
-        """Waits a moment; raises Unavailable if the indexer has made no progress for too long."""
-        if self._waited_s > self._stall_timeout_s:
-            raise Unavailable(
-                f"{state}, and nothing was taken from the queue for {self._stall_timeout_s:.0f} s: "
-                "is the indexer running, without errors in its log? What is queued stays there "
-                "and is indexed later"
-            )
-        time.sleep(POLL_S)
-        self._waited_s += POLL_S
-
-    def _group(self) -> tuple[tuple[int, int], set[bytes], int]:
-        """The last entry that the indexer was given, those of ours that it has not finished, and
-        the number of all that it has not finished.
-        """
-        try:
-            groups = self._redis.xinfo_groups(INGEST_STREAM)
-        except ResponseError:  # no stream yet
-            return (0, 0), set(), 0
-        for group in groups:
-            if group["name"] == CONSUMER_GROUP.encode():
-                delivered, pending = _order(group["last-delivered-id"]), int(group["pending"])
-                mine = list(self.unfinished)
-                if not mine:
-                    return delivered, set(), pending
-                rows = self._redis.xpending_range(
-                    INGEST_STREAM, CONSUMER_GROUP, min=mine[0], max=mine[-1], count=100_000
-                )
-                return delivered, {cast(bytes, row["message_id"]) for row in rows}, pending
-        return (0, 0), set(), 0
-
-    def _read_letters(self) -> None:
-        while True:
-            page = _letters_page(self._redis, self._letters_from)
-            for letter_id, fields in page:
-                letter = DeadLetterEntry.from_fields(fields)
-                entry, filename = letter.entry_id, letter.filename
-                if entry in self._entries and (entry, filename) not in self._rejected:
-                    self._rejected[entry, filename] = 1 if filename else self._entries[entry]
-                    self.failures.append(Failure(filename, letter.reason))
-                self._letters_from = b"(" + letter_id
-            if len(page) < PAGE:
-                return
 
 
 def _unfinished_until(redis: Redis, last: bytes) -> object:

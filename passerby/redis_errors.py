@@ -15,8 +15,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 # A failover ends commands that block (UNBLOCKED), a full disk (MISCONF) or too few replicas
-# (NOREPLICAS) forbid writing; scripts say so within their own error, and READONLY as well.
-_OUTAGES = ("UNBLOCKED", "MISCONF", "NOREPLICAS", "READONLY")
+# (NOREPLICAS) forbid writing; scripts say so within their own error.
+_OUTAGES = ("UNBLOCKED", "MISCONF", "NOREPLICAS")
 
 
 def rejected_login(error: RedisError) -> str | None:
@@ -36,13 +36,18 @@ def outage(error: RedisError) -> str | None:
     """
     if isinstance(error, (RedisConnectionError, RedisTimeoutError, MasterDownError, TryAgainError)):
         return f"cannot be reached ({_first_line(error)})"
-    if isinstance(error, OutOfMemoryError):
+    if isinstance(error, OutOfMemoryError) or _said_by_script(error, "OOM command not allowed"):
         return "is out of memory: raise maxmemory"
-    if isinstance(error, ReadOnlyError):
+    if isinstance(error, ReadOnlyError) or _said_by_script(error, "READONLY"):
         return "is a read-only replica: REDIS_URL must be the primary"
     if isinstance(error, ResponseError) and any(code in str(error) for code in _OUTAGES):
         return f"accepts no commands now ({_first_line(error)})"
     return None
+
+
+def _said_by_script(error: RedisError, code: str) -> bool:
+    """Of a command within a script; redis-py knows only those that stand alone."""
+    return isinstance(error, ResponseError) and code in str(error)
 
 
 def _first_line(error: RedisError) -> str:

@@ -19,8 +19,8 @@ from passerby.contract import (
     DEFAULT_GALLERY,
     GALLERY_DELETIONS,
     INGEST_STREAM,
-    LAST_ENTRY,
 )
+from passerby.queue_scripts import LAST_ENTRY
 from passerby.v1.queue_pb2 import ImageBatch
 from services.gallery.redis_connection import redis_errors
 

@@ -74,6 +74,24 @@ def redis_errors(command: str = "") -> Iterator[None]:
         raise Unavailable(f"Redis {said}", detail.removesuffix(")")) from error
 
 
+# KEYS: hashes, ARGV: a field and a value for each; an empty value takes the field away. HSETNX or
+# HSET is the last argument. A full Redis refuses what needs memory, unless the script has written
+# something before: the first command changes nothing, so that what is in the queue can be indexed.
+SET_FIELDS = """
+redis.call('HDEL', KEYS[1], 'no such field')
+local set = {}
+for i = 1, #KEYS do
+  local field, value = ARGV[2 * i - 1], ARGV[2 * i]
+  if value == '' then
+    set[i] = redis.call('HDEL', KEYS[i], field)
+  else
+    set[i] = redis.call(ARGV[#ARGV], KEYS[i], field, value)
+  end
+end
+return set
+"""
+
+
 def chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:
     """What goes into one pipeline each."""
     return (items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK))

@@ -61,7 +61,7 @@ async def main(settings: IndexerSettings, stop: asyncio.Event) -> None:
             images,
             settings.max_image_bytes,
         )
-        stream = Stream(redis, settings.consumer)
+        stream = Stream(redis, settings.consumer, settings.letter_limits)
         consumer = Consumer(stream, pipeline, GalleryDeletions(redis), settings)
 
         health = Health({"redis": stream.ping, "milvus": vectors.ping, "embedder": embedder.ping})

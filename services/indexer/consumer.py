@@ -16,7 +16,7 @@ from services.indexer.in_flight import Batch, InFlight, cancel
 from services.indexer.metrics import DEFERRED, QUEUE_ENTRIES, QUEUE_OLDEST, QUEUE_PENDING
 from services.indexer.pipeline import Pipeline
 from services.indexer.recovery import Phase, Recovery
-from services.indexer.retry import retry_until_available
+from services.indexer.retry import retry_command, retry_until_available
 from services.indexer.settings import IndexerSettings
 from services.indexer.stream import Stream, lost_group
 from services.runtime.errors import Unavailable, first_line
@@ -155,7 +155,7 @@ class Consumer:
                 await batch.earlier_writes()
                 await self._pipeline.write(part)
         finished = [entry for entry in entries if not entry.deferred]
-        await retry_until_available(lambda: self._stream.ack(finished))
+        await retry_command(lambda: self._stream.ack(finished), self._stream.ping)
 
     async def _apply_deletions(self, entries: Sequence[Entry]) -> None:
         """Discards what was deleted with its gallery, and defers what came during a deletion.
@@ -185,6 +185,7 @@ class Consumer:
                 QUEUE_ENTRIES.set(backlog.entries)
                 QUEUE_PENDING.set(backlog.pending)
                 QUEUE_OLDEST.set(backlog.oldest_s)
+                await self._stream.tidy()
             except Unavailable as error:
                 log.debug("no_heartbeat", reason=str(error))
             except ResponseError as error:

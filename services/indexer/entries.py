@@ -47,6 +47,8 @@ class Entry:
     deferred: bool = False
     """Whether it waits for a storage that does not answer, or for the end of a deletion: not
     finished, and not at fault."""
+    discarded: bool = False
+    """Whether it was deleted with its gallery."""
 
     def reject(self, reason: str) -> None:
         """Makes the whole entry a dead letter; none of its images is indexed."""
@@ -56,7 +58,7 @@ class Entry:
 
     def discard(self) -> None:
         """Finishes the entry without indexing anything of it."""
-        self.images, self.dead_letters = [], []
+        self.images, self.dead_letters, self.discarded = [], [], True
 
     def reject_image(self, image: Image, reason: str) -> None:
         """Makes one image a dead letter; the entry's other images go on."""

@@ -14,6 +14,9 @@ IMAGES = Counter("passerby_indexer_images", "Images that were indexed.")
 DEAD_LETTERS = Counter(
     "passerby_indexer_dead_letters", "Images and entries that became dead letters."
 )
+DEAD_LETTERS_DROPPED = Counter(
+    "passerby_indexer_dead_letters_dropped", "Dead letters that had to go, as there were too many."
+)
 DEFERRED = Counter(
     "passerby_indexer_postponed", "Deliveries of entries whose images could not be read in time."
 )

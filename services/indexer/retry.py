@@ -7,9 +7,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from services.indexer.metrics import RETRIES
-from services.runtime.errors import Overloaded, Unavailable
+from services.runtime.errors import Overloaded, Unavailable, first_line
 
 log = structlog.get_logger()
 
@@ -19,6 +20,12 @@ _FIRST_DELAY_S = 0.1
 _LONGEST_DELAY_S = 5.0
 _FIRST_WARNING_S = 5.0
 _WARNING_EVERY_S = 30.0
+# So often in a row a store that is well may cut the line before it is the command's fault.
+_CUTS = 5
+
+
+class CommandFails(Exception):
+    """A store that is well does not take a command of ours: to repeat it would not help."""
 
 
 async def retry_until_available(
@@ -44,3 +51,25 @@ async def retry_until_available(
         # Jitter: attempts that failed together should not come back together.
         await asyncio.sleep(delay_s * random.uniform(0.5, 1))  # noqa: S311 - no secret
         delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+
+
+async def retry_command(
+    attempt: Callable[[], Awaitable[T]], ping: Callable[[], Awaitable[None]]
+) -> T:
+    """As retry_until_available. Raises CommandFails where Redis answers a ping and cuts the line on
+    this command each time, as it does on one that breaks its protocol (too many arguments)."""
+    cuts = 0
+
+    async def checked() -> T:
+        nonlocal cuts
+        try:
+            return await attempt()
+        except Unavailable as error:
+            await ping()
+            if isinstance(error.__cause__, RedisConnectionError):
+                cuts += 1
+            if cuts >= _CUTS:
+                raise CommandFails(first_line(error)) from error
+            raise
+
+    return await retry_until_available(checked)

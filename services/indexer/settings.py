@@ -7,6 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.gallery.settings import GallerySettings
+from services.indexer.letter_limits import AGE, BYTES, COUNT, LETTER, LetterLimits
 
 
 class IndexerSettings(GallerySettings):
@@ -59,6 +60,33 @@ class IndexerSettings(GallerySettings):
         le=60 * 1024 * 1024,
         description="size of one image's file; larger ones are rejected",
     )
+
+    dead_letters: int = Field(
+        int(COUNT.value), ge=1, description="dead letters that are kept; the oldest go first"
+    )
+    dead_letters_bytes: int = Field(
+        int(BYTES.value),
+        ge=1024 * 1024,
+        description="bytes of Redis that dead letters may take: far less than its maxmemory",
+    )
+    dead_letters_age_s: float = Field(
+        AGE.value, gt=0, description="seconds that a dead letter is kept"
+    )
+    dead_letter_bytes: int = Field(
+        int(LETTER.value),
+        ge=0,
+        description="bytes of what was rejected that one dead letter keeps; of more it keeps the "
+        "name alone",
+    )
+
+    @property
+    def letter_limits(self) -> LetterLimits:
+        return LetterLimits(
+            self.dead_letters,
+            self.dead_letters_bytes,
+            self.dead_letters_age_s,
+            self.dead_letter_bytes,
+        )
 
     @field_validator("allowed_roots", mode="before")
     @classmethod

@@ -16,35 +16,42 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from passerby.contract import (
+    AWAITED,
     CONSUMER_GROUP,
     DEAD_LETTER_COUNTS,
     DEAD_LETTERS_STREAM,
-    GALLERY_NAME,
     INGEST_STREAM,
-    DeadLetterEntry,
+    Outcome,
 )
+from passerby.queue_scripts import FINISH, MEND, TRIM
 from services.gallery.redis_connection import redis_errors
 from services.indexer.entries import Entry
-from services.indexer.metrics import DEAD_LETTERS, ENTRIES
+from services.indexer.letter_limits import LetterLimits
+from services.indexer.metrics import DEAD_LETTERS, DEAD_LETTERS_DROPPED, ENTRIES
 
 log = structlog.get_logger()
 
-# Acknowledging comes first and decides: whoever else had the entry in flight, and whichever answer
-# got lost, its dead letters are written once and together with its end.
-_ACK = """
-if redis.call('XACK', KEYS[1], ARGV[1], ARGV[2]) == 0 then return 0 end
-redis.call('XDEL', KEYS[1], ARGV[2])
-local at = 3
-while at <= #ARGV do
-  local last = at + 1 + tonumber(ARGV[at + 1])
-  redis.call('XADD', KEYS[2], '*', unpack(ARGV, at + 2, last))
-  if ARGV[at] ~= '' then redis.call('HINCRBY', KEYS[3], ARGV[at], 1) end
-  at = last + 1
-end
-return 1
+# The first command changes nothing, and lets the second pass in a Redis that is full.
+_MAKE_GROUP = """
+redis.call('XACK', KEYS[1], ARGV[1], '0-0')
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
+if made.err and not string.find(made.err, 'BUSYGROUP') then return made end
+return 0
 """
-
-
+# Every pod that ever started leaves one. In one step, as one that comes back may take entries.
+_CONSUMER_AWAY_MS = 3_600_000
+_REMOVE_CONSUMERS = """
+local removed, consumers = 0, redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+for _, consumer in ipairs(consumers) do
+  local of = {}
+  for i = 1, #consumer, 2 do of[consumer[i]] = consumer[i + 1] end
+  if of.pending == 0 and of.idle > tonumber(ARGV[2]) then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], of.name)
+    removed = removed + 1
+  end
+end
+return removed
+"""
 # How old the first entry is, by the clock that gave it its id; without the entry itself, which may
 # be large. Finished entries are deleted.
 _AGE_MS = """
@@ -77,10 +84,15 @@ class Pending:
 class Stream:
     """The consumer group as one of its consumers sees it. Outages of Redis raise Unavailable."""
 
-    def __init__(self, redis: Redis, consumer: str) -> None:
+    def __init__(self, redis: Redis, consumer: str, letters: LetterLimits | None = None) -> None:
         # redis-py's types answer for its blocking and its asynchronous client at once.
         self._redis: Any = redis
-        self._ack = redis.register_script(_ACK)
+        self._letters = letters or LetterLimits()
+        self._make_group = redis.register_script(_MAKE_GROUP)
+        self._finish = redis.register_script(FINISH)
+        self._trim = redis.register_script(TRIM)
+        self._mend = redis.register_script(MEND)
+        self._remove_consumers = redis.register_script(_REMOVE_CONSUMERS)
         self._age_ms = redis.register_script(_AGE_MS)
         self._consumer = consumer
 
@@ -93,13 +105,7 @@ class Stream:
         """Makes stream and group if they do not exist. From the first entry: finished ones are
         deleted, so whatever the stream holds still has to be done."""
         with redis_errors("XGROUP CREATE"):
-            try:
-                await self._redis.xgroup_create(
-                    INGEST_STREAM, CONSUMER_GROUP, id="0", mkstream=True
-                )
-            except ResponseError as error:
-                if not str(error).startswith("BUSYGROUP"):
-                    raise
+            await self._make_group(keys=[INGEST_STREAM], args=[CONSUMER_GROUP])
 
     async def read(
         self, count: int, block_ms: int | None
@@ -175,16 +181,23 @@ class Stream:
                 )
 
     async def ack(self, entries: Iterable[Entry]) -> None:
-        """Acknowledges entries, deletes them and writes their dead letters, each entry in one
-        step."""
+        """Acknowledges entries, deletes them, writes their dead letters and the receipt of who
+        waits for them, each entry in one step."""
         with redis_errors("XACK"):
             for entry in entries:
-                letters = [_arguments(letter) for letter in entry.dead_letters]
-                mine = await self._ack(
-                    keys=[INGEST_STREAM, DEAD_LETTERS_STREAM, DEAD_LETTER_COUNTS],
-                    args=[CONSUMER_GROUP, entry.id, *itertools.chain.from_iterable(letters)],
+                letters = [self._letters.arguments(letter) for letter in entry.dead_letters]
+                outcome = Outcome.DELETED if entry.discarded else Outcome.DONE
+                dropped = await self._finish(
+                    keys=[INGEST_STREAM, DEAD_LETTERS_STREAM, DEAD_LETTER_COUNTS, AWAITED],
+                    args=[
+                        CONSUMER_GROUP,
+                        entry.id,
+                        outcome,
+                        *self._letters.of_all,
+                        *itertools.chain.from_iterable(letters),
+                    ],
                 )
-                if mine:
+                if dropped >= 0:
                     ENTRIES.inc()
                     DEAD_LETTERS.inc(len(letters))
                     for letter in entry.dead_letters:
@@ -195,6 +208,26 @@ class Stream:
                             entry=entry.id.decode(),
                             reason=letter.reason,
                         )
+                    self._dropped(dropped)
+
+    async def tidy(self) -> None:
+        """What is done now and then: dead letters that are too old go, consumers that have been
+        away for long are forgotten, and a stream at its last id is made again."""
+        with redis_errors("XTRIM"):
+            keys = [INGEST_STREAM, DEAD_LETTERS_STREAM, DEAD_LETTER_COUNTS]
+            self._dropped(await self._trim(keys=keys, args=list(self._letters.of_all)))
+            if await self._mend(keys=[INGEST_STREAM]):
+                log.warning("made_stream_again", reason="its last id was the last of all")
+            removed = await self._remove_consumers(
+                keys=[INGEST_STREAM], args=[CONSUMER_GROUP, _CONSUMER_AWAY_MS]
+            )
+            if removed:
+                log.info("consumers_removed", count=removed)
+
+    def _dropped(self, letters: int) -> None:
+        if letters > 0:
+            DEAD_LETTERS_DROPPED.inc(letters)
+            log.warning("dead_letters_dropped", count=letters, limits=self._letters.said)
 
     async def backlog(self) -> Backlog:
         with redis_errors("XPENDING"):
@@ -218,10 +251,3 @@ def _entries(answer: Any) -> list[tuple[bytes, dict[bytes, bytes]]]:
         return [entry for batch in batches for entry in batch]
     ((_, entries),) = answer
     return list(entries)
-
-
-def _arguments(letter: DeadLetterEntry) -> list[bytes | str]:
-    """What the script needs of one dead letter: whose count, how many values, and these."""
-    values = list(itertools.chain.from_iterable(letter.to_fields().items()))
-    counted = letter.gallery if GALLERY_NAME.fullmatch(letter.gallery) else ""
-    return [counted, str(len(values)), *values]

@@ -12,7 +12,7 @@ import helm_python as helm
 import pytest
 
 from deploy.helm.manifests import PROFILES, values_of
-from passerby.ingest import MAX_PENDING_ENTRIES
+from passerby.pushing import MAX_PENDING_ENTRIES
 from tests.support.chart import (
     NAMESPACE,
     SINGLE,

@@ -1,7 +1,7 @@
 """Takes entries off the queue as the contract says, where a test must decide when and how."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import cast
 
@@ -10,11 +10,18 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from passerby.contract import (
+    AWAITED,
     CONSUMER_GROUP,
+    DEAD_LETTER_COUNTS,
+    DEAD_LETTERS_STREAM,
     INGEST_STREAM,
+    DeadLetterEntry,
+    Outcome,
 )
+from passerby.queue_scripts import FINISH
 from passerby.v1 import queue_pb2
-from tests.support.stores import entries, put_aside
+from services.indexer.letter_limits import LetterLimits
+from tests.support.stores import entries
 
 BROKEN = b"broken"
 
@@ -37,19 +44,37 @@ def take(redis: Redis, count: int = 1) -> int:
     streams = cast(list[tuple[bytes, list[Entry]]], answer)
     taken = streams[0][1] if streams else []
     for entry, fields in taken:
+        letters = []
         try:
             batch = queue_pb2.ImageBatch.FromString(fields[b"batch"])
         except DecodeError:
-            put_aside(redis, entry, fields, "", "")
+            letters.append(DeadLetterEntry("not an image", "", "", entry, 1, fields))
         else:
             for image in batch.images:
                 if image.data == BROKEN:
                     one = queue_pb2.ImageBatch(gallery=batch.gallery, images=[image])
                     retry_fields = {b"batch": one.SerializeToString()}
-                    put_aside(redis, entry, retry_fields, batch.gallery, image.filename)
-        redis.xack(INGEST_STREAM, CONSUMER_GROUP, entry)
-        redis.xdel(INGEST_STREAM, entry)
+                    letters.append(
+                        DeadLetterEntry(
+                            "not an image", batch.gallery, image.filename, entry, 1, retry_fields
+                        )
+                    )
+        finish(redis, entry, letters)
     return len(taken)
+
+
+def finish(
+    redis: Redis,
+    entry: bytes,
+    letters: Sequence[DeadLetterEntry] = (),
+    outcome: Outcome = Outcome.DONE,
+) -> None:
+    """Ends an entry that was delivered, as an indexer does."""
+    limits = LetterLimits()
+    keys = (INGEST_STREAM, DEAD_LETTERS_STREAM, DEAD_LETTER_COUNTS, AWAITED)
+    arguments = [argument for letter in letters for argument in limits.arguments(letter)]
+    first = (CONSUMER_GROUP, entry, outcome, *limits.of_all)
+    assert redis.eval(FINISH, len(keys), *keys, *first, *arguments) == 0
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from redis import Redis
@@ -13,11 +14,14 @@ from passerby.contract import (
     DEAD_LETTER_COUNTS,
     DEAD_LETTERS_STREAM,
     INGEST_STREAM,
+    DeadLetterEntry,
+    Outcome,
 )
-from passerby.ingest import MAX_PENDING_ENTRIES, POLL_S, IngestQueue
+from passerby.ingest import IngestQueue
+from passerby.pushing import MAX_PENDING_ENTRIES, POLL_S
 from passerby.v1 import queue_pb2
 from passerby.waiting import Peer
-from tests.passerby.by_hand import BROKEN, batches_on, indexer, take
+from tests.passerby.by_hand import BROKEN, batches_on, finish, indexer, take
 from tests.support.processes import free_port, wait_until
 from tests.support.stores import entries, put_aside, redis_running
 
@@ -110,7 +114,7 @@ def test_an_entry_in_hand_is_not_searchable_yet(queue: IngestQueue, redis: Redis
         if len(states) == 6:
             pending = redis.xpending_range(INGEST_STREAM, CONSUMER_GROUP, "-", "+", 10)
             for row in pending:
-                redis.xack(INGEST_STREAM, CONSUMER_GROUP, row["message_id"])
+                finish(redis, cast(bytes, row["message_id"]))
 
     push(queue, images(5), "g", wait=True, on_progress=finish_later)
     assert [progress.searchable for progress in states[:6]] == [0] * 6
@@ -175,17 +179,88 @@ def test_a_push_waits_while_redis_has_no_memory(queue: IngestQueue, redis: Redis
     assert [state.queued for state in states[:3]] == [0, 0, 0]
 
 
-def test_a_rejected_entry_counts_with_all_its_images_once(queue: IngestQueue, redis: Redis) -> None:
+def test_a_rejected_entry_counts_with_all_its_images(queue: IngestQueue, redis: Redis) -> None:
     def reject(_: Progress) -> None:
         for entry, fields in entries(redis, INGEST_STREAM):
-            for _delivery in range(2):  # a redelivered entry may be rejected twice
-                put_aside(redis, entry, fields, "g", "")
-            take(redis)
+            redis.xreadgroup(CONSUMER_GROUP, "test", {INGEST_STREAM: ">"})
+            finish(redis, entry, [DeadLetterEntry("not an image", "g", "", entry, 1, fields)])
 
     take(redis)
     last = push(queue, images(7), "g", wait=True, on_progress=reject)
     assert (last.queued, last.searchable) == (7, 0)
     assert last.failures == (Failure("", "not an image"),)
+
+
+def test_what_was_deleted_with_its_gallery_is_not_searchable(
+    queue: IngestQueue, redis: Redis
+) -> None:
+    def delete(_: Progress) -> None:
+        for entry, _fields in entries(redis, INGEST_STREAM):
+            redis.xreadgroup(CONSUMER_GROUP, "test", {INGEST_STREAM: ">"})
+            finish(redis, entry, outcome=Outcome.DELETED)
+
+    take(redis)
+    last = push(queue, images(2), "g", wait=True, on_progress=delete)
+    assert last.searchable == 0
+    assert {failure.filename for failure in last.failures} == {"0.jpg", "1.jpg"}
+    assert "deleted with its gallery" in last.failures[0].reason
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+def test_an_entry_that_others_took_away_is_lost_and_not_searchable(
+    queue: IngestQueue, redis: Redis, delivered: bool
+) -> None:
+    """By hand, or by a trimmed stream; its ids and those of others say nothing."""
+    take(redis)
+    trimmed = False
+
+    def trim(_: Progress) -> None:
+        nonlocal trimmed
+        if not trimmed and redis.xlen(INGEST_STREAM):
+            if delivered:
+                redis.xreadgroup(CONSUMER_GROUP, "test", {INGEST_STREAM: ">"})
+            redis.xtrim(INGEST_STREAM, maxlen=0)
+            trimmed = True
+            fill(redis, 1)
+            take(redis)
+
+    last = push(queue, images(2), "g", wait=True, on_progress=trim)
+    assert last.searchable == 0
+    assert [failure.filename for failure in last.failures] == ["0.jpg", "1.jpg"]
+    assert "was taken off the queue, and by no indexer; push it again" in last.failures[0].reason
+
+
+def test_a_stream_at_its_last_id_is_made_again_with_what_is_pending(
+    queue: IngestQueue, redis: Redis
+) -> None:
+    fill(redis, 2)
+    redis.xgroup_create(INGEST_STREAM, CONSUMER_GROUP, id="0")
+    redis.xreadgroup(CONSUMER_GROUP, "test", {INGEST_STREAM: ">"}, count=1)
+    before = [entry for entry, _ in entries(redis, INGEST_STREAM)]
+    redis.xadd(INGEST_STREAM, {"json": "{}"}, id=f"{2**64 - 1}-{2**64 - 1}")
+    assert push(queue, images(1), "g", wait=False).queued == 1
+    after = entries(redis, INGEST_STREAM)
+    assert [entry for entry, _ in after][:2] == before
+    assert [list(fields) for _, fields in after] == [[b"batch"], [b"batch"], [b"json"], [b"batch"]]
+    (pending,) = redis.xpending_range(INGEST_STREAM, CONSUMER_GROUP, "-", "+", 10)
+    assert (pending["message_id"], pending["times_delivered"]) == (before[0], 1)
+    answer: Any = redis.xreadgroup(CONSUMER_GROUP, "other", {INGEST_STREAM: ">"})
+    assert [entry for entry, _ in answer[0][1]] == [entry for entry, _ in after[1:]]
+
+
+def test_a_push_leaves_room_for_what_indexing_takes_and_says_so(
+    queue: IngestQueue, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis.set("names", bytes(9_000_000))
+    try:
+        redis.config_set("maxmemory", 12_000_000)
+        with pytest.raises(Unavailable, match=r"Redis is nearly full .* raise its maxmemory"):
+            push(queue, images(1), "g", wait=False, stall_timeout_s=0.2)
+        assert "Waiting: Redis is nearly full" in caplog.text
+        redis.config_set("maxmemory", 24_000_000)
+        assert push(queue, images(1), "g", wait=False).queued == 1
+    finally:
+        redis.config_set("maxmemory", 0)
 
 
 def test_a_gallerys_name_is_checked_before_anything_is_queued(
@@ -220,7 +295,7 @@ def test_a_retried_letter_moves_back_to_the_queue(rejected: IngestQueue, redis: 
     assert rejected.retry_dead_letters("left") == 2
     assert [batch.images[0].filename for batch in batches_on(redis)] == ["a.jpg", "b.jpg"]
     assert list(rejected.dead_letters("left")) == []
-    assert redis.hgetall(DEAD_LETTER_COUNTS) == {b"right": b"1", b"": b"1"}
+    assert redis.hgetall(DEAD_LETTER_COUNTS) == {b"right": b"1"}
 
 
 def test_a_letter_that_is_rejected_again_is_retried_once(

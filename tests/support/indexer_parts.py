@@ -41,7 +41,7 @@ class Indexer:
             EmbedderClient(self.channel), self.settings.embed_timeout_s, Attempts(self.redis)
         )
         self.sources = Sources([str(stack.folder / "allowed")], self.settings.max_image_bytes)
-        self.stream = Stream(self.redis, self.settings.consumer)
+        self.stream = Stream(self.redis, self.settings.consumer, self.settings.letter_limits)
 
     async def close(self) -> None:
         await self.channel.close()
