@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apasserby/v1/embedder.proto\x12\x0bpasserby.v1\"3\n\x12\x45mbedImagesRequest\x12\x0e\n\x06images\x18\x01 \x03(\x0c\x12\r\n\x05model\x18\x02 \x01(\t\"O\n\x13\x45mbedImagesResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.passerby.v1.EmbedResult\"7\n\x14\x45mbedCaptionsRequest\x12\x10\n\x08\x63\x61ptions\x18\x01 \x03(\t\x12\r\n\x05model\x18\x02 \x01(\t\"Q\n\x15\x45mbedCaptionsResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.passerby.v1.EmbedResult\"i\n\x0b\x45mbedResult\x12\x10\n\x06vector\x18\x01 \x01(\x0cH\x00\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.passerby.v1.ItemErrorH\x00\x12\x15\n\runknown_words\x18\x03 \x03(\tB\x08\n\x06result\"*\n\tItemError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xa1\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tdimension\x18\x03 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x06 \x01(\x05\x12*\n\nimage_size\x18\x07 \x01(\x0b\x32\x16.passerby.v1.ImageSize\"*\n\tImageSize\x12\x0e\n\x06height\x18\x01 \x01(\x05\x12\r\n\x05width\x18\x02 \x01(\x05\x32\xf2\x01\n\x08\x45mbedder\x12P\n\x0b\x45mbedImages\x12\x1f.passerby.v1.EmbedImagesRequest\x1a .passerby.v1.EmbedImagesResponse\x12V\n\rEmbedCaptions\x12!.passerby.v1.EmbedCaptionsRequest\x1a\".passerby.v1.EmbedCaptionsResponse\x12<\n\x08GetModel\x12\x1c.passerby.v1.GetModelRequest\x1a\x12.passerby.v1.Modelb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1apasserby/v1/embedder.proto\x12\x0bpasserby.v1\"A\n\x12\x45mbedImagesRequest\x12\x0e\n\x06images\x18\x01 \x03(\x0c\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0c\n\x04\x62ulk\x18\x03 \x01(\x08\"O\n\x13\x45mbedImagesResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.passerby.v1.EmbedResult\"7\n\x14\x45mbedCaptionsRequest\x12\x10\n\x08\x63\x61ptions\x18\x01 \x03(\t\x12\r\n\x05model\x18\x02 \x01(\t\"Q\n\x15\x45mbedCaptionsResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12)\n\x07results\x18\x02 \x03(\x0b\x32\x18.passerby.v1.EmbedResult\"i\n\x0b\x45mbedResult\x12\x10\n\x06vector\x18\x01 \x01(\x0cH\x00\x12\'\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x16.passerby.v1.ItemErrorH\x00\x12\x15\n\runknown_words\x18\x03 \x03(\tB\x08\n\x06result\"*\n\tItemError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\xa1\x01\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tdimension\x18\x03 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x11\n\tprecision\x18\x05 \x01(\t\x12\x17\n\x0fvocabulary_size\x18\x06 \x01(\x05\x12*\n\nimage_size\x18\x07 \x01(\x0b\x32\x16.passerby.v1.ImageSize\"*\n\tImageSize\x12\x0e\n\x06height\x18\x01 \x01(\x05\x12\r\n\x05width\x18\x02 \x01(\x05\x32\xf2\x01\n\x08\x45mbedder\x12P\n\x0b\x45mbedImages\x12\x1f.passerby.v1.EmbedImagesRequest\x1a .passerby.v1.EmbedImagesResponse\x12V\n\rEmbedCaptions\x12!.passerby.v1.EmbedCaptionsRequest\x1a\".passerby.v1.EmbedCaptionsResponse\x12<\n\x08GetModel\x12\x1c.passerby.v1.GetModelRequest\x1a\x12.passerby.v1.Modelb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,23 +32,23 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'passerby.v1.embedder_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EMBEDIMAGESREQUEST']._serialized_start=43
-  _globals['_EMBEDIMAGESREQUEST']._serialized_end=94
-  _globals['_EMBEDIMAGESRESPONSE']._serialized_start=96
-  _globals['_EMBEDIMAGESRESPONSE']._serialized_end=175
-  _globals['_EMBEDCAPTIONSREQUEST']._serialized_start=177
-  _globals['_EMBEDCAPTIONSREQUEST']._serialized_end=232
-  _globals['_EMBEDCAPTIONSRESPONSE']._serialized_start=234
-  _globals['_EMBEDCAPTIONSRESPONSE']._serialized_end=315
-  _globals['_EMBEDRESULT']._serialized_start=317
-  _globals['_EMBEDRESULT']._serialized_end=422
-  _globals['_ITEMERROR']._serialized_start=424
-  _globals['_ITEMERROR']._serialized_end=466
-  _globals['_GETMODELREQUEST']._serialized_start=468
-  _globals['_GETMODELREQUEST']._serialized_end=500
-  _globals['_MODEL']._serialized_start=503
-  _globals['_MODEL']._serialized_end=664
-  _globals['_IMAGESIZE']._serialized_start=666
-  _globals['_IMAGESIZE']._serialized_end=708
-  _globals['_EMBEDDER']._serialized_start=711
-  _globals['_EMBEDDER']._serialized_end=953
+  _globals['_EMBEDIMAGESREQUEST']._serialized_end=108
+  _globals['_EMBEDIMAGESRESPONSE']._serialized_start=110
+  _globals['_EMBEDIMAGESRESPONSE']._serialized_end=189
+  _globals['_EMBEDCAPTIONSREQUEST']._serialized_start=191
+  _globals['_EMBEDCAPTIONSREQUEST']._serialized_end=246
+  _globals['_EMBEDCAPTIONSRESPONSE']._serialized_start=248
+  _globals['_EMBEDCAPTIONSRESPONSE']._serialized_end=329
+  _globals['_EMBEDRESULT']._serialized_start=331
+  _globals['_EMBEDRESULT']._serialized_end=436
+  _globals['_ITEMERROR']._serialized_start=438
+  _globals['_ITEMERROR']._serialized_end=480
+  _globals['_GETMODELREQUEST']._serialized_start=482
+  _globals['_GETMODELREQUEST']._serialized_end=514
+  _globals['_MODEL']._serialized_start=517
+  _globals['_MODEL']._serialized_end=678
+  _globals['_IMAGESIZE']._serialized_start=680
+  _globals['_IMAGESIZE']._serialized_end=722
+  _globals['_EMBEDDER']._serialized_start=725
+  _globals['_EMBEDDER']._serialized_end=967
 # @@protoc_insertion_point(module_scope)

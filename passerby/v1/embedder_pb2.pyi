@@ -7,12 +7,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EmbedImagesRequest(_message.Message):
-    __slots__ = ("images", "model")
+    __slots__ = ("images", "model", "bulk")
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    BULK_FIELD_NUMBER: _ClassVar[int]
     images: _containers.RepeatedScalarFieldContainer[bytes]
     model: str
-    def __init__(self, images: _Optional[_Iterable[bytes]] = ..., model: _Optional[str] = ...) -> None: ...
+    bulk: bool
+    def __init__(self, images: _Optional[_Iterable[bytes]] = ..., model: _Optional[str] = ..., bulk: _Optional[bool] = ...) -> None: ...
 
 class EmbedImagesResponse(_message.Message):
     __slots__ = ("model", "results")

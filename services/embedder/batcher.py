@@ -64,7 +64,7 @@ class Batcher(Generic[Item]):
     """The queue and the batch builder of one model and modality.
 
     Whatever waits when the device becomes free is the next batch, up to `max_batch`; nothing is
-    delayed to fill one up.
+    delayed to fill one up. What somebody waits for goes before bulk, and shares no batch with it.
     """
 
     def __init__(
@@ -90,9 +90,9 @@ class Batcher(Generic[Item]):
         self.max_batch = max_batch
         self.max_queue = max_queue
         self.length_bucket = length_bucket
-        self._queues: dict[int, deque[tuple[int, _Waiting[Item]]]] = {}
-        self._arrivals = 0
-        self._in_hand = 0
+        # By whether they are bulk, and by length.
+        self._queues: dict[tuple[bool, int], deque[_Waiting[Item]]] = {}
+        self._in_hand = {False: 0, True: 0}
         self._arrived = asyncio.Event()
         # From the start, at 0: of a series that begins with its first event `rate` misses that one.
         for series in (IN_HAND, BATCH, WAIT, FORWARD, EMBEDDED):
@@ -101,8 +101,8 @@ class Batcher(Generic[Item]):
             REFUSED.labels(model, modality, reason)
 
     @contextmanager
-    def admit(self, count: int) -> Iterator[None]:
-        """Holds room for a request's items until they are answered.
+    def admit(self, count: int, *, bulk: bool = False) -> Iterator[None]:
+        """Holds room for a request's items until they are answered; bulk has a room of its own.
 
         Raises InvalidRequest if they can never fit and Overloaded if they do not fit now.
         """
@@ -112,25 +112,27 @@ class Batcher(Generic[Item]):
                 f"{self.modality}: {count} in one request are more than {self.max_queue}, the most "
                 f"that are taken at once; split the request"
             )
-        if self._in_hand + count > self.max_queue:
+        if self._in_hand[bulk] + count > self.max_queue:
             self.count_refused("overloaded", count)
             raise Overloaded(
-                f"{self.modality}: {self._in_hand} are in hand for {self.model} and {count} more "
-                f"exceed {self.max_queue}; send them again in a moment, or run more embedders"
+                f"{self.modality}: {self._in_hand[bulk]} are in hand for {self.model} and {count} "
+                f"more exceed {self.max_queue}; send them again in a moment, or run more embedders"
             )
-        self._count_in_hand(count)
+        self._count_in_hand(count, bulk)
         try:
             yield
         finally:
-            self._count_in_hand(-count)
+            self._count_in_hand(-count, bulk)
 
-    async def embed(self, item: Item) -> NDArray[np.float32]:
-        """One item -> (dimension,). Raises ForwardFailed. Cancelling takes it off the queue."""
+    async def embed(self, item: Item, *, bulk: bool = False) -> NDArray[np.float32]:
+        """One item -> (dimension,). Raises ForwardFailed. Cancelling takes it off the queue.
+
+        bulk: may wait until all that is not bulk has had its turn.
+        """
         answer = asyncio.get_running_loop().create_future()
         waiting = _Waiting(item, answer, tracing.current(), time.perf_counter())
-        self._arrivals += 1
-        queue = self._queues.setdefault(self.length_bucket(item), deque())
-        queue.append((self._arrivals, waiting))
+        queue = self._queues.setdefault((bulk, self.length_bucket(item)), deque())
+        queue.append(waiting)
         self._arrived.set()
         return await waiting.answer
 
@@ -139,26 +141,29 @@ class Batcher(Generic[Item]):
         async with asyncio.TaskGroup() as passes:
             while True:
                 await self._arrived.wait()
-                await self.device.turns.acquire()
+                await self.device.turns.acquire(lambda: self._next()[0])
                 passes.create_task(self._answer(self._take())).add_done_callback(
                     lambda _: self.device.turns.release()
                 )
 
+    def _next(self) -> tuple[bool, int]:
+        """The queue whose turn it is: bulk last, else that whose oldest item has waited longest."""
+        return min(self._queues, key=lambda key: (key[0], self._queues[key][0].since))
+
     def _take(self) -> list[_Waiting[Item]]:
-        """The next batch: of the bucket whose oldest item has waited longest, without the items
-        whose caller has gone."""
+        """The next batch, all of one queue, without the items whose caller has gone."""
         batch: list[_Waiting[Item]] = []
         while self._queues and not batch:
-            bucket = min(self._queues, key=lambda bucket: self._queues[bucket][0][0])
-            queue = self._queues[bucket]
+            key = self._next()
+            queue = self._queues[key]
             while queue and len(batch) < self.max_batch:
-                _, waiting = queue.popleft()
+                waiting = queue.popleft()
                 if waiting.answer.cancelled():
                     self.count_refused("abandoned")
                 else:
                     batch.append(waiting)
             if not queue:
-                del self._queues[bucket]
+                del self._queues[key]
         if not self._queues:
             self._arrived.clear()
         return batch
@@ -220,6 +225,6 @@ class Batcher(Generic[Item]):
     def count_refused(self, reason: Reason, count: int = 1) -> None:
         REFUSED.labels(self.model, self.modality, reason).inc(count)
 
-    def _count_in_hand(self, change: int) -> None:
-        self._in_hand += change
-        IN_HAND.labels(self.model, self.modality).set(self._in_hand)
+    def _count_in_hand(self, change: int, bulk: bool) -> None:
+        self._in_hand[bulk] += change
+        IN_HAND.labels(self.model, self.modality).set(sum(self._in_hand.values()))

@@ -1,6 +1,7 @@
 """The device that computes: which one it is, and the threads that take turns on it."""
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Self
 
@@ -43,8 +44,38 @@ def measure_memory(device: torch.device) -> None:
         GPU_MEMORY.labels("used").set_function(lambda: total - torch.cuda.mem_get_info(device)[0])
 
 
+class Turns:
+    """So many at once; first come first, but whoever has only bulk waits for those who have not."""
+
+    def __init__(self, at_once: int) -> None:
+        self._free = at_once
+        self._waiting: dict[asyncio.Future[None], Callable[[], bool]] = {}
+
+    async def acquire(self, is_bulk: Callable[[], bool]) -> None:
+        """is_bulk: whether the caller's next work is, asked when a turn becomes free."""
+        if self._free:
+            self._free -= 1
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting[turn] = is_bulk
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not self._waiting.pop(turn, None):  # the turn came too late
+                self.release()
+            raise
+
+    def release(self) -> None:
+        if not self._waiting:
+            self._free += 1
+            return
+        turn = min(self._waiting, key=lambda turn: self._waiting[turn]())
+        del self._waiting[turn]
+        turn.set_result(None)
+
+
 class Device:
-    """Threads that compute, each on a batch of its own. Batchers take turns, first come first.
+    """Threads that compute, each on a batch of its own. Batchers take turns.
 
     A GPU has one thread. On CPUs there is one for each core and none within a forward pass:
     threads that share a pass wait for each other at every layer, and where anything else runs on
@@ -58,7 +89,7 @@ class Device:
         self.threads = ThreadPoolExecutor(
             threads, "device", initializer=torch.set_num_threads, initargs=(1,)
         )
-        self.turns = asyncio.Semaphore(threads)
+        self.turns = Turns(threads)
         self.passes_at_once = threads
 
     async def __aenter__(self) -> Self:

@@ -96,7 +96,8 @@ class ServedModel:
         )
         self._running = contextlib.AsyncExitStack()
         # Decoded images are large: no more of them than keep the device busy.
-        self._decoded = asyncio.Semaphore((device.passes_at_once + 1) * max_batch)
+        enough = (device.passes_at_once + 1) * max_batch
+        self._decoded = {bulk: asyncio.Semaphore(enough) for bulk in (False, True)}
         self.description = embedder_pb2.Model(
             name=card.name,
             version=card.version,
@@ -116,13 +117,14 @@ class ServedModel:
     async def __aexit__(self, *_error: object) -> None:
         await self._running.aclose()
 
-    async def embed_images(self, images: Sequence[bytes]) -> Results:
+    async def embed_images(self, images: Sequence[bytes], *, bulk: bool = False) -> Results:
         """One result for each image file, in order: its vector, or what is wrong with it.
 
+        bulk: what is not goes first.
         Raises Overloaded, InvalidRequest (more than can ever be queued) and ForwardFailed.
         """
-        with self._images.admit(len(images)):
-            return await _all(self._embed_image(data) for data in images)
+        with self._images.admit(len(images), bulk=bulk):
+            return await _all(self._embed_image(data, bulk) for data in images)
 
     async def embed_captions(self, captions: Sequence[str]) -> Results:
         """One result for each caption, in order: its vector and the words that were ignored, or
@@ -131,16 +133,16 @@ class ServedModel:
         with self._captions.admit(len(captions)):
             return await _all(self._embed_caption(caption) for caption in captions)
 
-    async def _embed_image(self, data: bytes) -> embedder_pb2.EmbedResult:
-        async with self._decoded:
+    async def _embed_image(self, data: bytes, bulk: bool) -> embedder_pb2.EmbedResult:
+        async with self._decoded[bulk]:
             try:
                 pixels = await self._decoders.decode(
-                    data, height=self.card.image_height, width=self.card.image_width
+                    data, height=self.card.image_height, width=self.card.image_width, bulk=bulk
                 )
             except InvalidImage as error:
                 self._images.count_refused("invalid")
                 return _refused(str(error))
-            return _embedded(await self._images.embed(pixels))
+            return _embedded(await self._images.embed(pixels, bulk=bulk))
 
     async def _embed_caption(self, caption: str) -> embedder_pb2.EmbedResult:
         try:

@@ -27,7 +27,7 @@ class EmbedderServicer(embedder_pb2_grpc.EmbedderServicer):
         self, request: embedder_pb2.EmbedImagesRequest, _context: Context
     ) -> embedder_pb2.EmbedImagesResponse:
         model = self._model(request.model)
-        results = await model.embed_images(request.images)
+        results = await model.embed_images(request.images, bulk=request.bulk)
         return embedder_pb2.EmbedImagesResponse(model=model.card.version, results=results)
 
     async def EmbedCaptions(  # noqa: N802

@@ -41,8 +41,8 @@ class EmbedderSettings(ServiceSettings):
         4096,
         ge=1,
         le=1_000_000,
-        description="items taken and not yet answered, for each model, images and captions apart; "
-        "more are refused with RESOURCE_EXHAUSTED",
+        description="items taken and not yet answered, for each model, images, images in bulk (of "
+        "the indexer) and captions apart; more are refused with RESOURCE_EXHAUSTED",
     )
     threads: int = Field(
         0,

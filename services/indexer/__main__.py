@@ -50,7 +50,7 @@ async def main(settings: IndexerSettings, stop: asyncio.Event) -> None:
         )
         parts.push_async_callback(vectors.close)
         channel = await parts.enter_async_context(connect(settings.embedder_address, retries=False))
-        embedder = EmbedderClient(channel)
+        embedder = EmbedderClient(channel, bulk=True)
 
         pipeline = Pipeline(
             sources,

@@ -41,7 +41,9 @@ class EmbedderClient:
     version: of the model to embed with; empty for the one that the embedder prefers.
     """
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, *, bulk: bool = False) -> None:
+        """bulk: nobody waits for the images; the embedder lets searches go first."""
+        self._bulk = bulk
         self._stub: embedder_pb2_grpc.EmbedderAsyncStub = embedder_pb2_grpc.EmbedderStub(channel)
 
     async def ping(self) -> None:
@@ -57,7 +59,7 @@ class EmbedderClient:
         self, images: Sequence[bytes], *, version: str = "", timeout_s: float
     ) -> list[Embedding | Rejected]:
         """One result for each encoded image, in order."""
-        request = embedder_pb2.EmbedImagesRequest(images=images, model=version)
+        request = embedder_pb2.EmbedImagesRequest(images=images, model=version, bulk=self._bulk)
         response = await _call("EmbedImages", self._stub.EmbedImages, request, timeout_s)
         return _results(response, len(images))
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 
 from services.embedder.batcher import Batcher, ForwardFailed
-from services.embedder.device import Device
+from services.embedder.device import Device, Turns
 from services.runtime.errors import InvalidRequest, Overloaded
 
 
@@ -84,8 +84,10 @@ async def hold(network: Network, batcher: Batcher[int]) -> asyncio.Task[NDArray[
     return held
 
 
-async def queued(batcher: Batcher[int], *numbers: int) -> list[asyncio.Task[NDArray[np.float32]]]:
-    tasks = [asyncio.create_task(batcher.embed(number)) for number in numbers]
+async def queued(
+    batcher: Batcher[int], *numbers: int, bulk: bool = False
+) -> list[asyncio.Task[NDArray[np.float32]]]:
+    tasks = [asyncio.create_task(batcher.embed(number, bulk=bulk)) for number in numbers]
     await asyncio.sleep(0)
     return tasks
 
@@ -183,6 +185,42 @@ async def test_two_batchers_take_turns_on_one_device(network: Network, make: Mak
     assert network.batches.index([9]) <= 2
 
 
+async def test_searches_go_before_bulk_and_share_no_pass_with_it(
+    network: Network, make: Make
+) -> None:
+    batcher = make(max_batch=2)
+    held = await hold(network, batcher)
+    tasks = await queued(batcher, 1, 2, 3, bulk=True)
+    tasks += await queued(batcher, 7, 8, 9)
+    network.go_on.set()
+    await asyncio.gather(held, *tasks)
+    assert network.batches == [[0], [7, 8], [9], [1, 2], [3]]
+
+
+async def test_a_search_goes_before_the_bulk_that_another_batcher_waits_with(
+    network: Network, make: Make
+) -> None:
+    images, other, captions = make(max_batch=1), make(max_batch=1), make(max_batch=1)
+    held = await hold(network, images)
+    tasks = [*await queued(images, 1, 2, bulk=True), *await queued(other, 3, bulk=True)]
+    tasks += await queued(captions, 9)
+    tasks += await queued(other, 8)
+    network.go_on.set()
+    await asyncio.gather(held, *tasks)
+    assert network.batches == [[0], [8], [9], [1], [3], [2]]
+
+
+async def test_a_turn_that_nobody_waits_for_any_more_goes_to_the_next() -> None:
+    turns = Turns(1)
+    await turns.acquire(lambda: False)
+    gone, waiting = (asyncio.create_task(turns.acquire(lambda: False)) for _ in range(2))
+    await asyncio.sleep(0)
+    turns.release()
+    gone.cancel()  # in the moment in which it got the turn
+    async with asyncio.timeout(10):
+        await waiting
+
+
 async def test_each_thread_of_the_device_computes_a_batch_of_its_own(network: Network) -> None:
     device = Device(2)
     together = threading.Barrier(2)
@@ -211,6 +249,15 @@ async def test_a_full_queue_is_overloaded_until_there_is_room_again(make: Make) 
             pass
     with batcher.admit(10):
         pass
+
+
+async def test_bulk_leaves_searches_their_room(make: Make) -> None:
+    batcher = make(max_queue=10)
+    with batcher.admit(10, bulk=True), batcher.admit(10):
+        with pytest.raises(Overloaded), batcher.admit(1, bulk=True):
+            pass
+        with pytest.raises(Overloaded), batcher.admit(1):
+            pass
 
 
 async def test_a_request_that_can_never_fit_is_told_to_be_split(make: Make) -> None:

@@ -130,6 +130,19 @@ async def test_an_image_whose_process_others_end_is_decoded_by_the_next_one() ->
             assert_decoded(await task, picture(number))
 
 
+async def test_a_search_goes_before_bulk() -> None:
+    done: list[str] = []
+
+    async def decoded(running: Decoders, name: str, bulk: bool) -> None:
+        await running.decode(picture(0), height=HEIGHT, width=WIDTH, bulk=bulk)
+        done.append(name)
+
+    async with decoders() as running, asyncio.TaskGroup() as group:
+        for name in ("first", "second", "search"):  # before the process is there
+            group.create_task(decoded(running, name, bulk=name != "search"))
+    assert done == ["search", "first", "second"]
+
+
 async def test_an_image_that_ends_its_process_twice_is_rejected_and_no_other() -> None:
     async with decoders() as running:
         vast = asyncio.create_task(running.decode(VAST_WEBP, height=HEIGHT, width=WIDTH))

@@ -175,6 +175,17 @@ async def test_a_full_queue_refuses_calls_and_answers_the_rest(
     assert too_long.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
+async def test_a_queue_full_of_bulk_has_room_for_a_search(serving: Serving) -> None:
+    bulk = embedder_pb2.EmbedImagesRequest(images=images(*range(8)).images, bulk=True)
+    async with serving(max_queue=8) as service:
+        calls = [service.stub.EmbedImages(bulk) for _ in range(6)]
+        search = service.stub.EmbedImages(images(*range(8)))
+        *answers, found = await asyncio.gather(*calls, search, return_exceptions=True)
+    assert any(isinstance(answer, grpc.aio.AioRpcError) for answer in answers)
+    assert isinstance(found, embedder_pb2.EmbedImagesResponse), found
+    assert all(result.vector for result in found.results)
+
+
 async def test_a_call_that_misses_its_deadline_leaves_the_queue(serving: Serving) -> None:
     async with serving(max_queue=600, max_batch=1) as service:
         with pytest.raises(grpc.aio.AioRpcError) as late:

@@ -1,5 +1,6 @@
 """The embedder's client over real gRPC: results in order, rejections in place, errors as ours."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -30,7 +31,7 @@ class Servicer(EmptyEmbedder):
     def __init__(self) -> None:
         self.results: list[embedder_pb2.EmbedResult] = []
         self.error: Exception | None = None
-        self.requests: list[object] = []
+        self.requests: list[Any] = []
 
     def results_for(self, request: object) -> list[embedder_pb2.EmbedResult]:
         self.requests.append(request)
@@ -60,8 +61,8 @@ def servicer() -> Servicer:
     return Servicer()
 
 
-@pytest.fixture
-async def client(servicer: Servicer) -> AsyncIterator[EmbedderClient]:
+@contextlib.asynccontextmanager
+async def serving(servicer: Servicer) -> AsyncIterator[grpc.aio.Channel]:
     health = Health({})
     await health.start()
     server = make_server(health)
@@ -69,8 +70,14 @@ async def client(servicer: Servicer) -> AsyncIterator[EmbedderClient]:
     port = listen(server, "127.0.0.1", 0)
     await server.start()
     async with connect(f"127.0.0.1:{port}") as channel:
-        yield EmbedderClient(channel)
+        yield channel
     await server.stop(None)
+
+
+@pytest.fixture
+async def client(servicer: Servicer) -> AsyncIterator[EmbedderClient]:
+    async with serving(servicer) as channel:
+        yield EmbedderClient(channel)
 
 
 def vector(*values: float) -> bytes:
@@ -79,6 +86,13 @@ def vector(*values: float) -> bytes:
 
 def refusal(code: str, message: str) -> embedder_pb2.EmbedResult:
     return embedder_pb2.EmbedResult(error=embedder_pb2.ItemError(code=code, message=message))
+
+
+async def test_what_an_indexer_asks_for_is_bulk(servicer: Servicer) -> None:
+    async with serving(servicer) as channel:
+        await EmbedderClient(channel, bulk=True).embed_images([], timeout_s=5)
+        await EmbedderClient(channel).embed_images([], timeout_s=5)
+    assert [request.bulk for request in servicer.requests] == [True, False]
 
 
 async def test_images_become_embeddings_and_the_broken_one_is_rejected_in_its_place(
