@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
 
+from passerby.batches import MAX_IMAGE_BYTES
 from passerby.errors import PasserbyError, Unavailable
 from passerby.values import Failure, Image
 
@@ -38,6 +40,8 @@ class Listing:
     """The root is a URL that the indexer reads; only the images' URLs are pushed."""
     revisions: list[str] = field(default_factory=list)
     """Of a remote root, what changes with each image; empty where the storage does not say."""
+    named: str = field(default="", compare=False)
+    """The folder that was named: links below it are not followed unless asked."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +81,21 @@ def find(
         # Shared out while walking: of a hundred million images no share has to hold them all.
         share = list(islice(chain([first], found), shard, None, of))
         names, revisions = [name for name, _ in share], [revision for _, revision in share]
-        return Listing(root, names, remote, revisions if remote else [])
+        return Listing(root, names, remote, revisions if remote else [], source)
 
 
 def images(
-    listings: Iterable[Listing], metadata: ImageMetadata, reject: Callable[[Failure], None]
+    listings: Iterable[Listing],
+    metadata: ImageMetadata,
+    reject: Callable[[Failure], None],
+    *,
+    follow_links: bool = False,
 ) -> Iterator[Image]:
-    """Reads one file after the other; what cannot be read is given to `reject`."""
+    """Reads one file after the other; what cannot be read is given to `reject`.
+
+    follow_links: else what a link below a folder leads to is not read, as it may lead to anything
+    on this machine.
+    """
     for listing in listings:
         for name, revision in zip_longest(listing.names, listing.revisions, fillvalue=""):
             # A character of a file's name may have a meaning in a URL.
@@ -92,7 +104,9 @@ def images(
             data = None
             if not listing.remote:
                 try:
-                    data = Path(path).read_bytes()
+                    if listing.root and not follow_links:
+                        _reject_link(listing.named or listing.root, path)
+                    data = _read_file(path)
                 except (OSError, ValueError) as error:
                     reject(Failure(name, str(error)))
                     continue
@@ -105,6 +119,24 @@ def images(
                 captured_at=metadata.captured_at,
                 tags=metadata.tags,
             )
+
+
+def _reject_link(folder: str, path: str) -> None:
+    """Raises ValueError if a part of the path, below the folder, is a link."""
+    below = Path(path).relative_to(folder)
+    if os.path.realpath(path) != str(Path(os.path.realpath(folder), below)):
+        raise ValueError(f"{path}: is a link, or leads through one: push it with --follow-links")
+
+
+def _read_file(path: str) -> bytes:
+    """A regular file's bytes, and of one that is far too large the first that are too many."""
+    # A pipe or a device would block for ever, and some act when they are only opened.
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise ValueError(f"{path}: is not a regular file")
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ValueError(f"{path}: is not a regular file")
+        return file.read(MAX_IMAGE_BYTES + 1)
 
 
 def _local(source: str, standard_input: BinaryIO, split: str | None) -> tuple[str, Iterator[str]]:

@@ -54,6 +54,11 @@ class Shard(click.ParamType[tuple[int, int]]):
     help="Give up when Redis is away for this long.",
 )
 @click.option("--again", is_flag=True, help="Push what is searchable with the same content, too.")
+@click.option(
+    "--follow-links",
+    is_flag=True,
+    help="Push what links of files lead to, wherever that is on the machine that reads them.",
+)
 @push_job.options
 @click.pass_obj
 def push(
@@ -69,6 +74,7 @@ def push(
     wait: bool,
     outage_timeout_s: float,
     again: bool,
+    follow_links: bool,
     job: bool,
     **of_job: Any,
 ) -> None:
@@ -94,6 +100,7 @@ def push(
         "wait": wait,
         "outage_timeout_s": outage_timeout_s,
         "again": again,
+        "follow_links": follow_links,
     }
     if job:
         if shard != (0, 1):

@@ -24,6 +24,7 @@ def run(
     wait: bool,
     outage_timeout_s: float,
     again: bool,
+    follow_links: bool,
 ) -> None:
     """Exits with 0, with 1 if an image failed, or with 130 after Ctrl-C."""
     index, of = shard
@@ -32,7 +33,7 @@ def run(
     ]
     total = sum(len(listing.names) for listing in listings)
     unreadable: list[Failure] = []
-    readable = images(listings, metadata, unreadable.append)
+    readable = images(listings, metadata, unreadable.append, follow_links=follow_links)
     latest = Progress(0, 0, ())
     try:
         with showing(total) as show:

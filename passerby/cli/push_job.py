@@ -51,6 +51,7 @@ def start(
     wait: bool,
     outage_timeout_s: float,
     again: bool,
+    follow_links: bool,
     workers: int,
     claim: str | None,
     image: str | None,
@@ -64,6 +65,8 @@ def start(
     if not claim and not all("://" in source for source in sources):
         raise click.UsageError("--job: a path needs --claim, the PersistentVolumeClaim it is on")
     arguments = _arguments(metadata, split, outage_timeout_s, wait=wait, again=again)
+    if follow_links:
+        arguments.append("--follow-links")
     job = PushJob(sources, arguments, gallery, workers, claim, image)
     with connect(release, **cluster_of) as cluster:
         indexer = cluster.deployments().get("indexer")

@@ -9,8 +9,11 @@ from typing import TypeVar
 import fsspec
 
 from services.runtime.errors import Unavailable, first_line
+from services.runtime.threads import Threads
 
 T = TypeVar("T")
+
+_CALLS_AT_ONCE = 16
 
 
 class Images:
@@ -25,6 +28,7 @@ class Images:
         options = {"auto_mkdir": True} if uri.startswith("file://") else {}
         self._files, self._root = fsspec.url_to_fs(uri, **options)
         self._timeout_s = timeout_s
+        self._threads = Threads(_CALLS_AT_ONCE, "images")
 
     async def put(self, gallery: str, images: Mapping[int, bytes]) -> None:
         """Keeps images (id -> encoded image), over what was there."""
@@ -83,7 +87,7 @@ class Images:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await asyncio.to_thread(work)
+                return await self._threads.run(work)
         except TimeoutError:
             raise Unavailable(
                 f"the image store did not answer within {self._timeout_s} s", self._root

@@ -3,8 +3,7 @@
 import asyncio
 import errno
 import os
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,15 @@ import fsspec
 
 from services.indexer.entries import InvalidImageEntry
 from services.runtime.errors import Unavailable, first_line
+from services.runtime.threads import Threads
 
 READS_AT_ONCE = 16
+_HTTP = ("http://", "https://")
 _NO_SUCH_FILE = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 # A name that no file can have, and links that go round in circles.
 _BAD_NAME = {errno.ENAMETOOLONG, errno.ELOOP}
 # HTTP's "request timeout" and "too many requests".
 _MAY_PASS = {408, 429}
-
-
-class _Threads:
-    """Threads for one storage: when it hangs, neither other work nor other storages stop."""
-
-    def __init__(self) -> None:
-        self.turns = asyncio.Semaphore(READS_AT_ONCE)
-        self.pool = ThreadPoolExecutor(READS_AT_ONCE, "sources")
 
 
 @dataclass
@@ -47,7 +40,7 @@ class _Root:
     prefix: str
     written: str
     files: Any
-    threads: _Threads
+    threads: Threads
 
 
 class Sources:
@@ -56,10 +49,10 @@ class Sources:
     def __init__(self, roots: Iterable[str], max_bytes: int, timeout_s: float = 30) -> None:
         """roots: absolute folders or fsspec URLs. Raises ValueError or ImportError if fsspec does
         not know the file system, or its package is missing."""
-        self._roots = [_root(root) for root in roots]
+        self._roots = [_root(root, self.locate) for root in roots]
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
-        self._elsewhere = _Threads()
+        self._elsewhere = _threads()
 
     async def read(
         self, uri: str, budget: ReadBudget | None = None, *, even_if_spent: bool = False
@@ -68,13 +61,15 @@ class Sources:
 
         Raises InvalidImageEntry if uri or file are at fault, Unavailable if the storage is.
         """
-        threads = self._threads(uri)
-        loop = asyncio.get_running_loop()
+
+        def read() -> bytes | None:
+            if budget and budget.left <= 0 and not even_if_spent:
+                return None
+            return self._read(uri)
+
         try:
-            async with asyncio.timeout(self._timeout_s), threads.turns:
-                if budget and budget.left <= 0 and not even_if_spent:
-                    return None
-                data = await loop.run_in_executor(threads.pool, self._read, uri)
+            async with asyncio.timeout(self._timeout_s):
+                data = await self._threads(uri).run(read)
         except InvalidImageEntry:
             raise
         except TimeoutError:
@@ -83,6 +78,8 @@ class Sources:
             if fault := _fault(uri, error):
                 raise InvalidImageEntry(f"{uri[:200]}: {fault}") from None
             raise Unavailable(f"{uri} cannot be read at the moment: {first_line(error)}") from error
+        if data is None:
+            return None
         if len(data) > self._max_bytes:
             raise InvalidImageEntry(
                 f"{uri}: more than {self._max_bytes:,} bytes; scale the image down"
@@ -106,7 +103,7 @@ class Sources:
             + ("" if self._roots else ", which is empty")
         )
 
-    def _threads(self, uri: str) -> _Threads:
+    def _threads(self, uri: str) -> Threads:
         """Those of the root that the uri names, before its links are followed."""
         local = _local_path(uri)
         place = _normalised(uri) if local is None else os.path.normpath(local)
@@ -125,27 +122,55 @@ class Sources:
         return data
 
 
-def _root(root: str) -> _Root:
+def _threads() -> Threads:
+    """For one storage: when it hangs, neither other work nor other storages stop."""
+    return Threads(READS_AT_ONCE, "sources")
+
+
+def _root(root: str, locate: Callable[[str], object]) -> _Root:
+    """locate: raises InvalidImageEntry for a uri that is not allowed."""
     local = _local_path(root)
     place = _normalised(root) if local is None else _followed(local)
     if not place:
         raise ValueError(f"{root!r} is neither an absolute folder nor the URL of one")
-    files, _ = fsspec.url_to_fs("file:///" if local else place)
+    options = _checking_redirects(locate) if place.startswith(_HTTP) else {}
+    files, _ = fsspec.url_to_fs("file:///" if local else place, **options)
     written = os.path.normpath(local) if local else place
     return _Root(
         local is not None,
         f"{place.rstrip('/')}/",
         f"{written.rstrip('/')}/",
         files,
-        _Threads(),
+        _threads(),
     )
+
+
+def _checking_redirects(locate: Callable[[str], object]) -> dict[str, Any]:
+    """Options of an HTTP file system with which a redirect is a uri like any other: followed to
+    what is allowed, and nowhere else."""
+    from aiohttp import ClientSession, TraceConfig, TraceRequestRedirectParams
+    from yarl import URL
+
+    async def check(_: ClientSession, __: object, redirect: TraceRequestRedirectParams) -> None:
+        headers = redirect.response.headers
+        to = redirect.response.url.join(URL(headers.get("Location") or headers.get("URI") or ""))
+        try:
+            locate(str(to))
+        except InvalidImageEntry as error:
+            raise InvalidImageEntry(f"it redirects to {error}") from None
+
+    tracing = TraceConfig()
+    tracing.on_request_redirect.append(check)
+    return {"client_kwargs": {"trace_configs": [tracing]}, "skip_instance_cache": True}
 
 
 def _fault(uri: str, error: Exception) -> str:
     """What is wrong with the file itself; empty if its storage is at fault, which may recover."""
     # fsspec takes whatever HTTP fails with for a missing file; the cause says what it was.
-    cause = error.__cause__ if uri.lower().startswith(("http://", "https://")) else None
+    cause = error.__cause__ if uri.lower().startswith(_HTTP) else None
     error = cause if isinstance(cause, Exception) else error
+    if isinstance(error, InvalidImageEntry):
+        return str(error)
     status = getattr(error, "status", None)
     if status == 404 or isinstance(error, _NO_SUCH_FILE):
         return "there is no such file"

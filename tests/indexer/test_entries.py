@@ -129,7 +129,9 @@ def test_a_small_entry_of_very_many_images_is_rejected_before_it_takes_memory() 
     """600 kB of images without fields became 400,000 dead letters of 60 MB."""
     entry = read(batch=b"\x12\x00" * 300_000)
     (letter,) = entry.dead_letters
-    assert letter.reason.startswith("images of an entry: more than the limit of 1,024 (fixed)")
+    assert letter.reason.startswith(
+        "images of an entry: more than the limit of 1,024 images (fixed)"
+    )
     entry = read(batch=b"\x1a\x00" * 300_000)
     assert [letter.filename for letter in entry.dead_letters] == [""]
 

@@ -241,3 +241,43 @@ async def test_a_storage_that_fails_is_no_fault_of_the_file() -> None:
 def test_a_root_that_cannot_be_is_refused_at_the_start(root: str) -> None:
     with pytest.raises(ValueError, match=r"nonsense|elsewhere"):
         Sources([root], max_bytes=100)
+
+
+async def test_a_redirect_goes_where_a_uri_may_go_and_nowhere_else() -> None:
+    asked = list[str]()
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            host = self.headers["Host"]
+            target = {
+                "/images/within": "/images/a.jpg",
+                "/images/out": "/secret",
+                "/images/elsewhere": f"http://localhost:{host.partition(':')[2]}/images/a.jpg",
+                "/images/twice": "/images/out",
+                "/images/file": "file:///etc/passwd",
+            }.get(self.path)
+            self.send_response(302 if target else 200)
+            if target:
+                self.send_header("Location", target)
+            body = b"" if target else b"an image"
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Redirecting) as server:
+        threading.Thread(target=server.serve_forever).start()
+        root = f"http://127.0.0.1:{server.server_port}/images"
+        sources = Sources([root], max_bytes=100)
+        assert await sources.read(f"{root}/within") == b"an image"
+        for name in ("out", "elsewhere", "twice", "file"):
+            with pytest.raises(InvalidImageEntry, match=r"it redirects to .*: not allowed"):
+                await sources.read(f"{root}/{name}")
+        server.shutdown()
+    assert "/secret" not in asked

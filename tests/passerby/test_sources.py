@@ -244,3 +244,43 @@ def as_nobody() -> Iterator[None]:
 def test_a_url_that_cannot_be_listed_is_named(url: str) -> None:
     with pytest.raises(InvalidSource, match=url):
         find(url, NO_INPUT)
+
+
+def test_links_of_files_are_followed_only_if_asked_and_only_regular_files_are_read(
+    tmp_path: Path,
+) -> None:
+    """A link to /proc/self/environ put the environment, passwords included, into the queue."""
+    folder, outside = tmp_path / "people", tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.jpg").write_bytes(b"secret")
+    folder.mkdir()
+    (folder / "a.jpg").write_bytes(b"a")
+    (folder / "link.jpg").symlink_to(outside / "secret.jpg")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "tty.jpg").symlink_to("/dev/zero")
+
+    def read(*, follow_links: bool, source: Path = folder) -> tuple[dict[str, object], list[str]]:
+        failures = list[Failure]()
+        found = find(str(source), NO_INPUT)
+        pushed = images([found], ImageMetadata(), failures.append, follow_links=follow_links)
+        return {it.filename: it.data for it in pushed}, [str(it.reason) for it in failures]
+
+    taken, refused = read(follow_links=False)
+    assert taken == {"a.jpg": b"a"}
+    assert sum("is a link, or leads through one" in reason for reason in refused) == 2
+    assert sum("is not a regular file" in reason for reason in refused) == 1
+    taken, refused = read(follow_links=True)
+    assert taken == {"a.jpg": b"a", "link.jpg": b"secret"}
+    assert sum("is not a regular file" in reason for reason in refused) == 2
+    # A data set names files, which folders that are links lead to as well.
+    (folder / "imgs").symlink_to(outside)
+    (folder / "reid_raw.json").write_text('[{"file_path": "secret.jpg", "split": "test"}]')
+    assert read(follow_links=False)[0] == {}
+    assert read(follow_links=True)[0] == {"secret.jpg": b"secret"}
+    (folder / "imgs").unlink()
+    (folder / "imgs").mkdir()
+    (folder / "imgs" / "sub").symlink_to(outside)
+    (folder / "reid_raw.json").write_text('[{"file_path": "sub/secret.jpg", "split": "test"}]')
+    assert read(follow_links=False)[0] == {}
+    # What is named is asked for.
+    assert read(follow_links=False, source=folder / "link.jpg")[0].popitem()[1] == b"secret"
