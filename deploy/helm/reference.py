@@ -35,6 +35,7 @@ SETTINGS_INTRODUCTION = (
 SET_BY_THE_CHART = frozenset(
     [
         *("host", "port", "metrics_port", "drain_s", "http_port", "embedder_address"),
+        "allowed_hosts",
         *("redis_url", "redis_password", "milvus_uri", "milvus_token", "images_uri"),
         *("models", "device", "threads", "consumer", "otlp_endpoint"),
     ]

@@ -110,6 +110,7 @@ RULES: dict[str, Schema] = {
     "*.priorityClassName": NAME,
     "*.podAnnotations": ANNOTATIONS,
     "*.podLabels": LABELS,
+    "query.allowedHosts": some({"type": "string", "pattern": f"^(\\*|{_HOST})$"}),
     "tracing.endpoint": {"pattern": "^(https?://[^/]+:[0-9]+/?)?$"},
     "*.extraEnv": some(VARIABLE),
     "*.extraEnvFrom": some(

@@ -83,7 +83,7 @@ def _query_of(indexer: dict[str, Any]) -> str:
 
 def _pod(job: PushJob, indexer: dict[str, Any], query: str) -> dict[str, Any]:
     """The pods' spec, after that of the indexer's pods."""
-    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {}}]
+    volumes: list[dict[str, Any]] = [{"name": "tmp", "emptyDir": {"sizeLimit": "512Mi"}}]
     if job.claim:
         claim = {"claimName": job.claim, "readOnly": True}
         volumes.append({"name": "source", "persistentVolumeClaim": claim})
@@ -145,8 +145,8 @@ def _container(job: PushJob, indexer: dict[str, Any], query: str) -> dict[str, A
             "capabilities": {"drop": ["ALL"]},
         },
         "resources": {
-            "requests": {"cpu": "100m", "memory": "128Mi"},
-            "limits": {"memory": "1Gi"},
+            "requests": {"cpu": "100m", "memory": "128Mi", "ephemeral-storage": "128Mi"},
+            "limits": {"memory": "1Gi", "ephemeral-storage": "1Gi"},
         },
         "volumeMounts": mounts,
     }

@@ -55,7 +55,14 @@ class QuerySettings(GallerySettings):
         "is told apart by X-Forwarded-For; empty: a proxy counts as one client",
     )
 
-    @field_validator("trusted_proxies", mode="before")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="names by which browsers may call it, separated by commas, besides localhost "
+        "and its addresses: *.example.org is all below example.org, * any name, which lets any "
+        "website search through the browser of whoever can (DNS rebinding)",
+    )
+
+    @field_validator("trusted_proxies", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         if isinstance(value, str):

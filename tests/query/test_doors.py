@@ -13,6 +13,7 @@ from services.query.doors import Doors
 from services.query.grpc_servicer import NAME
 from services.query.http.connections import Door
 from services.query.http.guards import guards
+from services.query.http.hosts import AllowedHosts
 from services.query.http.server import HttpServer
 from services.query.settings import QuerySettings
 from services.runtime.grpc_server import listen, make_server
@@ -60,7 +61,7 @@ async def address() -> AsyncIterator[str]:
     async def answer(_request: web.Request) -> web.Response:
         return web.Response()
 
-    app = web.Application(middlewares=guards("127.0.0.1", doors))
+    app = web.Application(middlewares=guards(doors, AllowedHosts()))
     app.add_routes([web.get(path, answer) for path in ("/", "/v1/galleries", "/v1/images/a/b")])
     server = HttpServer(app, "127.0.0.1", 0, 1, Door(10, 10, doors.clients.is_proxy))
     await server.start()

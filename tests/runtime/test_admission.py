@@ -26,7 +26,7 @@ def test_calls_in_hand_have_a_limit_and_each_client_a_share() -> None:
     with contextlib.ExitStack() as slots:
         for client in ("a", "a", "b"):
             slots.enter_context(admission.slot(client))
-        with pytest.raises(Overloaded, match=r"limit of 3 \(set by MAX_CALLS\)") as error:
+        with pytest.raises(Overloaded, match=r"limit of 3 calls \(set by MAX_CALLS\)") as error:
             slots.enter_context(admission.slot("b"))
         assert error.value.retry_after_s == 1
     with contextlib.ExitStack() as slots:
@@ -42,7 +42,7 @@ def test_a_client_that_calls_too_often_is_told_when_to_come_back() -> None:
     admission = Admission(CALLS, SHARE, RATE, clock)
     for _ in range(int(BURST_S * RATE.value)):
         admission.count("a")
-    with pytest.raises(Overloaded, match=r"limit of 8 \(set by CALLS_PER_S\)") as error:
+    with pytest.raises(Overloaded, match=r"limit of 8 calls \(set by CALLS_PER_S\)") as error:
         admission.count("a")
     admission.count("b")
     assert error.value.retry_after_s == pytest.approx(1 / RATE.value)

@@ -7,6 +7,7 @@ from services.query.held import Held
 from services.query.http.api import Api
 from services.query.http.bodies import Bodies
 from services.query.http.guards import guards, measure_from_the_start, set_headers
+from services.query.http.hosts import AllowedHosts
 from services.query.http.page import Page
 from services.query.http.probes import Probes
 from services.query.settings import QuerySettings
@@ -25,7 +26,7 @@ def make_app(
 ) -> web.Application:
     """images: to search by, that are in hand."""
     # Bodies have limits of their own: see bodies.py.
-    app = web.Application(middlewares=guards(settings.host, doors))
+    app = web.Application(middlewares=guards(doors, AllowedHosts(settings.allowed_hosts)))
     bodies = Bodies(images)
     routes = app.add_routes(
         [

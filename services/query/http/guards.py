@@ -1,12 +1,10 @@
 """What every HTTP request passes: errors and metrics, the DNS rebinding check, the CSRF check."""
 
-import ipaddress
 import json
 import math
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 import structlog
 from aiohttp import web
@@ -18,6 +16,7 @@ from passerby import tracing
 from services.query.doors import Doors
 from services.query.http.bodies import BodyRefused, Encoded, is_image
 from services.query.http.connections import headers_came
+from services.query.http.hosts import AllowedHosts
 from services.runtime.errors import HTTP_STATUS, Forbidden, InvalidRequest, ServiceError
 
 log = structlog.get_logger()
@@ -29,8 +28,8 @@ HTTP_SECONDS = Histogram("passerby_http_seconds", "Time to answer.", ["method", 
 _CODES: dict[int, StatusCode] = {status: code for code, status in HTTP_STATUS.items()}
 
 
-def guards(host: str, doors: Doors) -> list[Middleware]:
-    """The middlewares of a server that listens on `host`, outermost first."""
+def guards(doors: Doors, hosts: AllowedHosts) -> list[Middleware]:
+    """The middlewares, outermost first."""
 
     @web.middleware
     async def limit_rate(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -39,10 +38,26 @@ def guards(host: str, doors: Doors) -> list[Middleware]:
             doors.count(request)
         return await handler(request)
 
-    checks = [headers_came, errors_and_metrics, limit_rate, reject_encoded]
-    if is_loopback(host):
-        checks.append(reject_dns_rebinding)
-    return [*checks, reject_csrf]
+    @web.middleware
+    async def reject_dns_rebinding(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A request without the header is of no browser."""
+        for host in request.headers.getall("Host", []):
+            if not hosts.allows(host):
+                raise Forbidden(
+                    f"Host {host[:200]!a} is not a name of this server: call it by its address or "
+                    "as localhost, or name it in QUERY_ALLOWED_HOSTS (in the chart: "
+                    "query.allowedHosts)"
+                )
+        return await handler(request)
+
+    return [
+        headers_came,
+        errors_and_metrics,
+        limit_rate,
+        reject_encoded,
+        reject_dns_rebinding,
+        reject_csrf,
+    ]
 
 
 def measure_from_the_start(routes: Iterable[web.AbstractRoute]) -> None:
@@ -108,24 +123,6 @@ async def _answered(
 
 
 @web.middleware
-async def reject_dns_rebinding(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Keeps out websites that had their own name resolve to this machine (DNS rebinding): to a
-    browser their pages are then of the same origin as this server.
-    """
-    try:
-        name = urlsplit(f"//{request.host}").hostname or ""
-    except ValueError:  # a bracket too many
-        name = ""
-    if not is_loopback(name):
-        raise Forbidden(
-            f"Host {request.host[:200]!a} does not name this server, which serves only its own "
-            "machine: use localhost (a proxy has to send that as Host), or set QUERY_HOST to "
-            "serve others"
-        )
-    return await handler(request)
-
-
-@web.middleware
 async def reject_encoded(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Keeps out bodies that a few bytes could make large: nothing here needs to be compressed."""
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
@@ -161,13 +158,6 @@ async def reject_csrf(request: web.Request, handler: Handler) -> web.StreamRespo
             "the image which is its body (image/jpeg)"
         )
     return await handler(request)
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _http_error(request: web.Request, error: web.HTTPException) -> web.Response:

@@ -17,6 +17,7 @@ from services.query.held import IMAGE, IMAGES, Held
 from services.query.http.bodies import JSON, Bodies
 from services.query.http.connections import Door
 from services.query.http.guards import guards, set_headers
+from services.query.http.hosts import AllowedHosts
 from services.query.http.server import HttpServer
 from services.query.settings import QuerySettings
 from tests.support.query import QueryService, people
@@ -93,7 +94,7 @@ async def bodies_served(bodies: Bodies) -> AsyncIterator[str]:
         async with bodies.image(request) as image:
             return web.Response(text=str(len(image)))
 
-    app = web.Application(middlewares=guards("127.0.0.1", Doors(QuerySettings())))
+    app = web.Application(middlewares=guards(Doors(QuerySettings()), AllowedHosts()))
     app.on_response_prepare.append(set_headers)
     app.router.add_post("/", read)
     server = HttpServer(app, "127.0.0.1", 0, 1, Door(10, 10, lambda _: False))
@@ -116,7 +117,7 @@ async def test_a_body_has_its_time() -> None:
     async with bodies_served(bodies) as address, aiohttp.ClientSession() as client:
         async with client.post(address, data=parts(b"half", end=end)) as answer:
             assert answer.status == HTTPStatus.REQUEST_TIMEOUT
-            assert "more than the limit of 0.2 (fixed)" in await answer.text()
+            assert "more than the limit of 0.2 seconds (fixed)" in await answer.text()
             assert answer.headers["Connection"] == "close"
         end.set()
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from services.query.doors import Doors
 from services.query.http.connections import HEADERS, LINE, Door, Pace
 from services.query.http.guards import guards, set_headers
+from services.query.http.hosts import AllowedHosts
 from services.query.http.server import HttpServer
 from services.query.settings import QuerySettings
 
@@ -32,7 +33,7 @@ async def served(
     async def large(_request: web.Request) -> web.Response:
         return web.Response(body=b"x" * LARGE)
 
-    app = web.Application(middlewares=guards("127.0.0.1", Doors(QuerySettings())))
+    app = web.Application(middlewares=guards(Doors(QuerySettings()), AllowedHosts()))
     app.on_response_prepare.append(set_headers)
     app.add_routes([web.get("/", answer), web.get("/large", large)])
     door = Door(limit, share, lambda address: address == proxy, pace)
@@ -134,7 +135,10 @@ async def test_connections_have_a_limit_and_those_beyond_it_are_told() -> None:
         answer = await rest(third)
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"Retry-After: 1\r\n" in answer
-        assert b"connections: more than the limit of 2 (set by QUERY_MAX_CONNECTIONS)" in answer
+        assert (
+            b"connections: more than the limit of 2 connections (set by QUERY_MAX_CONNECTIONS)"
+            in answer
+        )
         first[1].write(REQUEST)
         assert await first[0].readuntil(b"answer")
         second[1].close()

@@ -53,8 +53,9 @@ def test_dns_rebinding_is_rejected(service: QueryService, gallery: str) -> None:
     for name in ("elsewhere.example:8080", "127.0.0.1.elsewhere.example", "[::1", "localhost\xff"):
         status, answer = service.post("/v1/delete", body, Host=name, **JSON)
         assert (status, answer["code"]) == (403, "PERMISSION_DENIED")
+        assert "QUERY_ALLOWED_HOSTS" in answer["message"]
         assert service.get("/", Host=name)[0] == 403
-    for name in ("localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080"):
+    for name in ("localhost", "localhost:8080", "127.0.0.1:1", "[::1]:8080", "10.0.0.7:8080"):
         assert service.get("/", Host=name)[0] == 200
 
 

@@ -155,3 +155,14 @@ file:///var/lib/passerby/images
 {{- range .Values.embedder.model.names }}{{ $paths = append $paths (printf "/models/%s" .) }}{{ end -}}
 {{ $paths | join "," | default "/models" }}
 {{- end }}
+
+{{/* The names by which browsers may call query: its own, those by which it is published, and the
+values'. What is published under any name may be called by any. */}}
+{{- define "passerby.allowedHosts" -}}
+{{- $name := printf "%s-query" (include "passerby.fullname" .) -}}
+{{- $inside := printf "%s.%s" $name .Release.Namespace -}}
+{{- $names := list $name $inside (printf "%s.svc" $inside) (printf "%s.svc.cluster.local" $inside) -}}
+{{- if .Values.ingress.enabled }}{{ $names = append $names (.Values.ingress.host | default "*") }}{{ end -}}
+{{- if .Values.httpRoute.enabled }}{{ $names = concat $names (.Values.httpRoute.hostnames | default (list "*")) }}{{ end -}}
+{{- concat $names (.Values.query.allowedHosts | default list) | uniq | join "," -}}
+{{- end }}

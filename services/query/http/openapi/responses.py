@@ -14,7 +14,7 @@ _MEANINGS = {
         f"{LINE.value:,} bytes; the message names the field."
     ),
     StatusCode.PERMISSION_DENIED: (
-        "The header Host does not name this server, which serves only its own machine."
+        "The header Host does not name this server; QUERY_ALLOWED_HOSTS has the names."
     ),
     StatusCode.NOT_FOUND: "The gallery or the image does not exist.",
     StatusCode.FAILED_PRECONDITION: "The gallery needs a model that the embedder does not serve.",
