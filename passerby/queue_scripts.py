@@ -60,6 +60,12 @@ local function mend(stream)
   end
   return 1
 end
+local function memory()
+  local info = redis.pcall('INFO', 'memory')
+  if type(info) ~= 'string' then return 0, 0 end
+  return tonumber(string.match(info, 'used_memory:(%d+)')),
+    tonumber(string.match(info, 'maxmemory:(%d+)'))
+end
 local function add(stream, ...)
   local id = redis.pcall('XADD', stream, '*', ...)
   if type(id) == 'table' and id.err then
@@ -82,31 +88,34 @@ LAST_ENTRY = f"{_MEND} mend(KEYS[1]) local last = last_id(KEYS[1])\n"
 ADD = f"""
 {_MEND}
 if redis.call('XLEN', KEYS[1]) >= tonumber(ARGV[1]) then return {{'', 0, 0}} end
-local memory = redis.pcall('INFO', 'memory')
-if type(memory) == 'string' then
-  local used = tonumber(string.match(memory, 'used_memory:(%d+)'))
-  local most = tonumber(string.match(memory, 'maxmemory:(%d+)'))
-  if most > 0 and used + #ARGV[3] > most * ARGV[2] then return {{'', used, most}} end
-end
+local used, most = memory()
+if most > 0 and used + #ARGV[3] > most * ARGV[2] then return {{'', used, most}} end
 local entry = add(KEYS[1], 'batch', ARGV[3])
 if type(entry) == 'table' then return entry end
 redis.call('HSET', KEYS[2], entry, ARGV[4])
 return {{entry, 0, 0}}
 """
 
-# The oldest go first. KEYS[2]: the dead letters, KEYS[3]: their counts.
+# The oldest go first. The last hundred stay however little memory there is; their bytes are kept
+# only while all letters take less than is allowed, and than a quarter of maxmemory. KEYS[2]: the dead letters, KEYS[3]: their counts.
 _TRIM = """
 local function letters_bytes()
   return redis.call('MEMORY', 'USAGE', KEYS[2], 'SAMPLES', '0') or 0
 end
+local function allowed(bytes)
+  local _, most = memory()
+  return most > 0 and math.min(bytes, most / 4) or bytes
+end
 local function trim(most, most_bytes, most_age_ms)
+  most_bytes = allowed(most_bytes)
   local dropped, now = 0, redis.call('TIME')
   local since = now[1] * 1000 + math.floor(now[2] / 1000) - most_age_ms
   while true do
     local first = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
     if not first then return dropped end
     local is_old = tonumber(string.match(first[1], '%d+')) < since
-    if not (is_old or redis.call('XLEN', KEYS[2]) > most or letters_bytes() > most_bytes) then
+    local letters = redis.call('XLEN', KEYS[2])
+    if not (is_old or letters > most or letters > 100 and letters_bytes() > most_bytes) then
       return dropped
     end
     local gallery = field(first[2], 'gallery')
@@ -139,7 +148,7 @@ while at <= #ARGV do
   for i = at + 2, last do values[#values + 1] = ARGV[i] end
   local more = last + 1 + tonumber(ARGV[last + 1])
   for i = last + 2, more do bytes = bytes + #ARGV[i] end
-  if bytes > {4096} and letters_bytes() + bytes > tonumber(ARGV[5]) then
+  if bytes > {4096} and letters_bytes() + bytes > allowed(tonumber(ARGV[5])) then
     values[#values + 1], values[#values + 2] = 'not_kept', ARGV[more + 1]
   else
     for i = last + 2, more do values[#values + 1] = ARGV[i] end

@@ -13,7 +13,7 @@ BYTES = Limit(
     "dead letters in Redis",
     128 * 1024 * 1024,
     "bytes",
-    "new ones without their bytes, then the oldest go",
+    "new ones are kept without their bytes, then the oldest go; a quarter of maxmemory at most",
     "INDEXER_DEAD_LETTERS_BYTES",
 )
 AGE = Limit("age of a dead letter", 30 * 86400, "seconds", _OLDEST, "INDEXER_DEAD_LETTERS_AGE_S")

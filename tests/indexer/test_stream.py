@@ -128,6 +128,17 @@ async def test_a_folder_of_broken_photographs_does_not_fill_redis(redis: Any) ->
     assert await redis.hgetall(DEAD_LETTER_COUNTS) == {b"people": b"20"}
 
 
+async def test_dead_letters_never_take_more_than_a_quarter_of_redis(redis: Any) -> None:
+    await redis.config_set("maxmemory", 12_000_000)
+    try:
+        for number in range(20):
+            await put_aside(redis, {f"{number}.jpg": bytes(1_000_000)})
+        assert await redis.memory_usage(DEAD_LETTERS_STREAM, samples=0) < 3_000_000
+        assert len(await letters(redis)) == 20
+    finally:
+        await redis.config_set("maxmemory", 0)
+
+
 async def test_of_too_many_letters_and_of_old_ones_the_oldest_go(redis: Any) -> None:
     limits = LetterLimits(count=3)
     for number in range(5):
