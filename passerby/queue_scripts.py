@@ -97,7 +97,8 @@ return {{entry, 0, 0}}
 """
 
 # The oldest go first. The last hundred stay however little memory there is; their bytes are kept
-# only while all letters take less than is allowed, and than a quarter of maxmemory. KEYS[2]: the dead letters, KEYS[3]: their counts.
+# only while all letters take less than is allowed, and than a quarter of maxmemory.
+# KEYS[2]: the dead letters, KEYS[3]: their counts.
 _TRIM = """
 local function letters_bytes()
   return redis.call('MEMORY', 'USAGE', KEYS[2], 'SAMPLES', '0') or 0
