@@ -16,6 +16,7 @@ from passerby.contract import (
     DeadLetterEntry,
     is_valid_timestamp,
 )
+from passerby.redaction import redacted
 from passerby.v1.queue_pb2 import Image, ImageBatch
 from services.gallery.filters import stored_key
 from services.gallery.model_versions import MAX_CAMERA_BYTES, MAX_TAGS_BYTES
@@ -71,7 +72,7 @@ class Entry:
     ) -> DeadLetterEntry:
         # The names may be anything at all; what they were stands in the fields.
         return DeadLetterEntry(
-            reason,
+            redacted(reason),
             self.gallery[:_SHOWN_GALLERY],
             filename[:MAX_FILENAME_BYTES],
             self.id,

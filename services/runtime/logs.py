@@ -3,11 +3,13 @@
 import logging
 import sys
 import time
+from types import TracebackType
 from typing import Literal
 
 import structlog
 
 from passerby import tracing
+from passerby.redaction import redacted
 
 # OpenTelemetry says at each attempt that its collector is away.
 _OPENTELEMETRY_EVERY_S = 300.0
@@ -26,7 +28,8 @@ def configure(
         structlog.processors.StackInfoRenderer(),
     ]
     render: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        # Not its own tracebacks, which show what local variables hold.
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
@@ -39,7 +42,7 @@ def configure(
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_Seldom())
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Redacting(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
@@ -51,6 +54,14 @@ def configure(
     # ours says it once, with what is being done about it.
     logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
     structlog.contextvars.bind_contextvars(service=service)
+    sys.excepthook = _crashed
+
+
+def _crashed(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """What nobody caught is a line of the log as well."""
+    structlog.get_logger().critical("crashed", exc_info=(kind, error, traceback))
 
 
 def _trace(
@@ -59,6 +70,13 @@ def _trace(
     """Adds the ids by which the trace that the line belongs to is found."""
     event.update(tracing.ids())
     return event
+
+
+class _Redacting(structlog.stdlib.ProcessorFormatter):
+    """The one place through which every line goes, those of libraries and tracebacks too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redacted(super().format(record))
 
 
 class _Seldom(logging.Filter):

@@ -1,7 +1,6 @@
 """Settings from the environment: read once, checked, logged without secrets."""
 
 import os
-import re
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
@@ -9,6 +8,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from passerby.limits import Limit
+from passerby.redaction import redacted
 from passerby.tracing import ENDPOINT
 
 S = TypeVar("S", bound="ServiceSettings")
@@ -85,7 +85,7 @@ def load(settings: type[S], environment: Mapping[str, str] | None = None) -> S:
             if problem["type"] == "missing":
                 lines.append(f"{variable} is not set: {_meaning(settings, variable)}")
             else:
-                value = mask(environment.get(variable, str(problem["input"])))
+                value = redacted(environment.get(variable, str(problem["input"])))
                 lines.append(f"{variable}={value!r}: {problem['msg']}")
         raise InvalidSetting("\n".join(lines)) from None
 
@@ -97,16 +97,11 @@ def _meaning(settings: type[ServiceSettings], variable: str) -> str:
     return "it is required"
 
 
-def mask(value: str) -> str:
-    """A value that may be a URL, without the password in it."""
-    return re.sub(r"(://[^:/@\s]*:)[^@\s]+@", r"\1***@", value)
-
-
 def shown(settings: ServiceSettings) -> dict[str, str]:
     """Variable -> value, fit for a log."""
     return {
         variable_of(type(settings), name): "***"
         if isinstance(value, SecretStr)
-        else mask(str(value))
+        else redacted(str(value))
         for name, value in settings
     }

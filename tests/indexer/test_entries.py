@@ -149,3 +149,13 @@ def test_a_name_without_end_is_cut_in_the_letter_and_whole_in_what_is_pushed_aga
     assert ImageBatch.FromString(letter.retry_fields[b"batch"]).images[0] == image
     (letter,) = read(batch=batch(GOOD, gallery="g" * 100_000)).dead_letters
     assert len(letter.gallery) == 100
+
+
+def test_the_reason_of_a_dead_letter_holds_no_signature() -> None:
+    """The entry keeps it, to be pushed again."""
+    signed = "https://s3.example/a.jpg?X-Amz-Signature=hush"
+    entry = read(batch=batch(Image(filename="a", uri=signed)))
+    entry.reject_image(entry.images[0], f"{signed}: not allowed")
+    (letter,) = entry.dead_letters
+    assert letter.reason == "https://s3.example/a.jpg?*** not allowed"
+    assert b"hush" in letter.retry_fields[b"batch"]
