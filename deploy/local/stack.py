@@ -134,9 +134,6 @@ def _defaults(state: Path) -> dict[str, str]:
         # Lite scans what it has not written to disk row by row, by default up to 128 MiB:
         # a search among 2,000 images took 39 ms, and takes 9.
         "MILVUS_LITE_MEMTABLE_MEMORY_LIMIT_BYTES": str(2**20),
-        # By default Lite looks at 64 candidates however many hits are asked for, and paging
-        # through a gallery would end before all of its images were shown.
-        "MILVUS_SEARCH_PARAMS": '{"ef": 1000}',
     }
 
 

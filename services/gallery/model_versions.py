@@ -3,14 +3,14 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import structlog
 from pymilvus import DataType, MilvusException
 
 from services.gallery.collection_names import CollectionName, alias_name, gallery_of_alias
 from services.gallery.filters import ids_in
+from services.gallery.index import Index
 from services.gallery.milvus_connection import NOT_FOUND, Milvus
 from services.runtime.errors import NotFound, ServiceError
 
@@ -24,10 +24,9 @@ MAX_TAGS_BYTES = 65_536
 class ModelVersions:
     """Which versions each gallery is embedded with, and which of them searches use."""
 
-    def __init__(self, milvus: Milvus, index: str, index_params: Mapping[str, Any]) -> None:
+    def __init__(self, milvus: Milvus, index: Index) -> None:
         self._milvus = milvus
         self._index = index
-        self._index_params = dict(index_params)
         self._prepared: set[str] = set()
         self._making: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._switching: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
@@ -146,9 +145,9 @@ class ModelVersions:
                 index = client.prepare_index_params()
                 index.add_index(
                     "vector",
-                    index_type=self._index,
+                    index_type=self._index.kind,
                     metric_type="COSINE",
-                    params=self._index_params,
+                    params=self._index.building,
                 )
                 with _unless(lambda: bool(client.list_indexes(collection))):
                     client.create_index(collection, index)

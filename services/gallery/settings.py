@@ -1,12 +1,13 @@
 """Where Redis, Milvus and the image store are: the settings that indexer and query share."""
 
 import json
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
+from services.gallery.index import DEFAULT, Index, Kind
 from services.runtime.settings import ServiceSettings
 
 
@@ -47,24 +48,28 @@ class GallerySettings(ServiceSettings):
         validation_alias="MILVUS_TIMEOUT_S",
         description="seconds that a call of Milvus may take",
     )
-    milvus_index: Literal["AUTOINDEX", "FLAT", "IVF_FLAT", "HNSW", "DISKANN", "GPU_CAGRA"] = Field(
-        "AUTOINDEX",
+    milvus_index: Kind = Field(
+        DEFAULT,
         validation_alias="MILVUS_INDEX",
         description="index of collections that are created from now on",
     )
     milvus_index_params: dict[str, Any] = Field(
         {},
         validation_alias="MILVUS_INDEX_PARAMS",
-        description='JSON, for example {"M": 16, "efConstruction": 200}',
+        description='JSON, for example {"nlist": 4096}',
     )
     milvus_search_params: dict[str, Any] = Field(
-        {}, validation_alias="MILVUS_SEARCH_PARAMS", description='JSON, for example {"ef": 200}'
+        {}, validation_alias="MILVUS_SEARCH_PARAMS", description='JSON, for example {"nprobe": 128}'
     )
     images_uri: str = Field(
         "",
         validation_alias="IMAGES_URI",
         description="fsspec URL where the indexed images are kept for the page; empty: nowhere",
     )
+
+    @property
+    def index(self) -> Index:
+        return Index(self.milvus_index, self.milvus_index_params, self.milvus_search_params)
 
     @field_validator("redis_url")
     @classmethod

@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from services.gallery.collection_names import CollectionName, alias_name
 from services.gallery.filters import NO_TIME, ids_in, shown_key, stored_key
+from services.gallery.index import Index
 from services.gallery.milvus_connection import PAGE, Milvus
 from services.gallery.model_versions import ModelVersions
 from services.runtime.errors import NotFound, Unavailable
 
 # Far below the limit of a message (64 MiB) even with the longest tags.
 _ROWS_PER_REQUEST = 500
+# So many best hits lie in the lists that are nearest to a caption.
+_IN_NEAREST_LISTS = 100
+_DEFAULT_INDEX = Index()
 
 
 @dataclass(frozen=True)
@@ -52,13 +56,11 @@ class Vectors:
         *,
         token: str = "",
         timeout_s: float = 10,
-        index: str = "AUTOINDEX",
-        index_params: Mapping[str, Any] | None = None,
-        search_params: Mapping[str, Any] | None = None,
+        index: Index = _DEFAULT_INDEX,
     ) -> None:
         self._milvus = Milvus(uri, token, timeout_s)
-        self._versions = ModelVersions(self._milvus, index, index_params or {})
-        self._search_params = {"params": dict(search_params or {})}
+        self._versions = ModelVersions(self._milvus, index)
+        self._index = index
         # Lite serialises writers to one collection badly, and so it is done here.
         self._writers: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -122,19 +124,28 @@ class Vectors:
         offset: int = 0,
         expression: str = "",
     ) -> list[Match]:
-        """The images with the greatest cosine similarity to `vector` (dimension,), best first."""
-        with self._milvus.errors(f"search gallery {gallery}"):
-            (hits,) = await self._milvus.read(
-                self._milvus.client.search,
-                alias_name(gallery),
-                data=[vector],
-                filter=expression,
-                limit=top_k,
-                offset=offset,
-                output_fields=["camera", "captured_at", "tags"],
-                search_params=self._search_params,
-            )
-        return [_match(hit) for hit in hits]
+        """The images with the greatest cosine similarity to `vector` (dimension,), best first.
+
+        Where there are more images than asked for, as many as asked for. The first page of an
+        unfiltered search comes from the nearest lists if they hold enough; what is deeper or
+        filtered comes from all lists, so that leafing shows every image.
+        """
+        exact = bool(expression or offset) or top_k > _IN_NEAREST_LISTS
+        while True:
+            with self._milvus.errors(f"search gallery {gallery}"):
+                (hits,) = await self._milvus.read(
+                    self._milvus.client.search,
+                    alias_name(gallery),
+                    data=[vector],
+                    filter=expression,
+                    limit=top_k,
+                    offset=offset,
+                    output_fields=["camera", "captured_at", "tags"],
+                    search_params={"params": self._index.searching(offset + top_k, exact=exact)},
+                )
+            if exact or len(hits) == top_k:
+                return [_match(hit) for hit in hits]
+            exact = True
 
     async def try_search(self, gallery: str) -> None:
         """A search for anything; raises what a search of the gallery would raise."""

@@ -44,9 +44,7 @@ async def main(settings: IndexerSettings, stop: asyncio.Event) -> None:
             settings.milvus_uri,
             token=settings.milvus_token.get_secret_value(),
             timeout_s=settings.milvus_timeout_s,
-            index=settings.milvus_index,
-            index_params=settings.milvus_index_params,
-            search_params=settings.milvus_search_params,
+            index=settings.index,
         )
         parts.push_async_callback(vectors.close)
         channel = await parts.enter_async_context(connect(settings.embedder_address, retries=False))

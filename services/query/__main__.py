@@ -43,7 +43,7 @@ async def main(settings: QuerySettings, stop: asyncio.Event) -> None:
             settings.milvus_uri,
             token=settings.milvus_token.get_secret_value(),
             timeout_s=settings.milvus_timeout_s,
-            search_params=settings.milvus_search_params,
+            index=settings.index,
         )
         parts.push_async_callback(vectors.close)
         channel = await parts.enter_async_context(connect(settings.embedder_address))

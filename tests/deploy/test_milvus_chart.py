@@ -19,6 +19,7 @@ from tests.support.chart import (
     Workload,
     files,
     merged,
+    notes,
     objects_in,
     of_kind,
     workloads,
@@ -165,3 +166,10 @@ if OFFICIAL:
         assert ours.keys() == theirs.keys()
         for key, item in theirs.items():
             assert ours[key] == item
+
+
+def test_vectors_without_an_index_are_searched_whole_or_the_notes_say_otherwise() -> None:
+    said = "Searches miss some of the images"
+    assert [name for name, values in SINGLE.items() if said in notes(values)] == []
+    own = {"milvus": {"extraConfigFiles": {"user.yaml": "log: {level: warn}"}}}
+    assert said in notes(own)
