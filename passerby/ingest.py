@@ -235,6 +235,7 @@ def _letter(letter_id: bytes, stored: DeadLetterEntry) -> DeadLetter:
         reason=stored.reason,
         entry_id=stored.entry_id.decode(errors="replace"),
         deliveries=stored.deliveries,
+        kept=bool(stored.retry_fields),
     )
 
 

@@ -174,6 +174,8 @@ class DeadLetter:
     entry_id: str
     """The id that it had on the queue."""
     deliveries: int
+    kept: bool = True
+    """Whether it can be put on the queue again; else its bytes were too many to be kept."""
 
 
 def timestamp(time: datetime | None) -> Timestamp | None:

@@ -6,7 +6,7 @@ import json
 import click
 
 from passerby.cli.options import GalleryName
-from passerby.cli.terminal import say, show_table
+from passerby.cli.terminal import complain, say, show_table
 from passerby.client import Client
 
 
@@ -26,6 +26,8 @@ def dead_letters(
     where = f"of {gallery}" if gallery else "of all galleries"
     if retry:
         say(f"Put {client.retry_dead_letters(gallery):,} dead letters {where} on the queue again.")
+        if left := sum(not letter.kept for letter in client.dead_letters(gallery)):
+            complain(f"{left:,} were too large to be kept: push their images again, then --clear.")
     elif clear:
         if not yes:
             click.confirm(f"Delete the dead letters {where}, with their images?", abort=True)

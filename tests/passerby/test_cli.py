@@ -17,6 +17,7 @@ from passerby.cli import main
 from passerby.contract import INGEST_STREAM
 from tests.passerby.by_hand import BROKEN, batches_on, indexer, take
 from tests.support.processes import free_port, wait_until
+from tests.support.stores import put_aside
 
 PASSERBY = Path(sys.executable).with_name("passerby")
 
@@ -215,6 +216,17 @@ def test_dead_letters_are_shown_retried_and_cleared(
     assert passerby(redis_url, *letters, "--clear", typed="n\n").exit_code == 1
     assert "Deleted 2 dead letters" in passerby(redis_url, *letters, "--clear", "--yes").stdout
     assert json.loads(passerby(redis_url, *letters, "--json").stdout) == []
+
+
+def test_letters_that_were_not_kept_whole_are_not_retried_and_that_is_said(
+    redis_url: str, redis: Redis
+) -> None:
+    put_aside(redis, b"1-1", {}, "mine", "large.jpg")
+    put_aside(redis, b"1-1", {b"batch": b"x"}, "mine", "small.jpg")
+    done = passerby(redis_url, "dead-letters", "--gallery", "mine", "--retry")
+    assert "Put 1 dead letters of mine on the queue again" in done.stdout
+    assert "1 were too large to be kept: push their images again" in done.stderr
+    assert redis.xlen(INGEST_STREAM) == 1
 
 
 def test_ctrl_c_says_what_is_queued(redis_url: str, redis: Redis, folder: Path) -> None:
