@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,7 +68,7 @@ class People:
 
     def data_set(self, folder: Path, records: list[dict[str, Any]]) -> Path:
         """A data set in `folder` of those records alone."""
-        (folder / "imgs").symlink_to(self.folder / "imgs")
+        shutil.copytree(self.folder / "imgs", folder / "imgs", copy_function=os.link)
         (folder / "reid_raw.json").write_text(json.dumps(records))
         return folder
 
