@@ -54,7 +54,7 @@ passerby-push: send passerby:ingest (producer)
     passerby-indexer: names (internal)
       passerby-indexer: PIPELINE HGET (client)
     passerby-indexer: names (internal)
-      passerby-indexer: PIPELINE HSET (client)
+      passerby-indexer: HSET (client)
     passerby-indexer: XACK (client)
 """
 
