@@ -5,6 +5,7 @@ from pathlib import Path
 
 from passerby.limits import Limit
 from services.embedder import decoding, images
+from services.embedder.dcpl import model_directory, reference_checkpoint, vocabulary
 from services.indexer import entry_limits, letter_limits
 from services.query import doors, held, validation
 from services.query.http import bodies, connections
@@ -18,9 +19,10 @@ TABLES: dict[str, Iterable[Limit]] = {
     "Connections and requests over HTTP": (*connections.LIMITS, *bodies.LIMITS),
     "Calls over gRPC": grpc_server.LIMITS,
     "Requests to the query service, over gRPC and HTTP": doors.LIMITS,
-    "What a request may ask for": (*validation.LIMITS, *held.LIMITS),
+    "What a request may ask for": (*validation.LIMITS, vocabulary.WORDS, *held.LIMITS),
     "Entries of the queue": entry_limits.LIMITS,
     "Dead letters": letter_limits.LIMITS,
+    "Models": (*model_directory.LIMITS, *reference_checkpoint.LIMITS),
     "Images": (*images.LIMITS, *decoding.LIMITS),
 }
 

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 from PIL import AvifImagePlugin
 
+from services.embedder.dcpl.memory import address_space
 from services.embedder.images import InvalidImage, Undecodable, decode
 
 REQUEST = struct.Struct("!QHH")
@@ -47,13 +48,13 @@ def main(socket_fd: int, pixels_fd: int, memory_bytes: int, cpu_s: float) -> Non
         mmap.mmap(pixels_fd, PIXELS_BYTES) as pixels,
     ):
         _be_first_to_go()
-        before = _address_space()
+        before = address_space()
         resource.setrlimit(resource.RLIMIT_AS, (before + memory_bytes, resource.RLIM_INFINITY))
         parent.sendall(REPLY.pack(Outcome.PIXELS, 0, 0))  # ready
         while request := requests.read(REQUEST.size):
             outcome, reason = _answer(request, requests, pixels, cpu_s)
             text = reason.encode(errors="replace")[:1000]
-            parent.sendall(REPLY.pack(outcome, _address_space() - before, len(text)) + text)
+            parent.sendall(REPLY.pack(outcome, address_space() - before, len(text)) + text)
 
 
 def _answer(
@@ -83,11 +84,6 @@ def _be_first_to_go() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - what libraries in C say of each file
         os.dup2(nowhere.fileno(), sys.stderr.fileno())
-
-
-def _address_space() -> int:
-    with open("/proc/self/statm", "rb") as sizes:  # noqa: PTH123
-        return int(sizes.read().split()[0]) * resource.getpagesize()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from passerby.v1 import embedder_pb2
 from services.embedder.batcher import Batcher
 from services.embedder.dcpl.model_directory import ModelCard, load_model
 from services.embedder.dcpl.precision import choose_precision
-from services.embedder.dcpl.vocabulary import Vocabulary, tokenise
+from services.embedder.dcpl.vocabulary import WORDS, Vocabulary, tokenise
 from services.embedder.decoding import Decoders
 from services.embedder.device import Device
 from services.embedder.encoder import Encoder, Pixels
@@ -46,6 +46,8 @@ def parse_caption(caption: str, vocabulary: Vocabulary) -> tuple[list[int], list
     words = tokenise(caption, vocabulary.lower)
     if not words:
         raise InvalidCaption("the caption has no words; say what the person looks like")
+    if len(words) > WORDS.value:
+        raise InvalidCaption(f"{WORDS.exceeded(len(words))}; say it in fewer")
     unknown = list(dict.fromkeys(word for word in words if not vocabulary.known(word)))
     if not any(vocabulary.known(word) for word in words):
         shown = ", ".join(unknown[:UNKNOWN_WORDS_SHOWN])
@@ -53,7 +55,7 @@ def parse_caption(caption: str, vocabulary: Vocabulary) -> tuple[list[int], list
         raise InvalidCaption(
             f"no word of the caption is known to the model ({shown}{more}); use other words"
         )
-    return vocabulary.encode(caption), unknown
+    return vocabulary.ids(words), unknown
 
 
 def length_bucket(words: Sequence[int]) -> int:

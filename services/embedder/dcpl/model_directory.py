@@ -15,11 +15,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from services.embedder.dcpl.network import Architecture, Dcpl
+from passerby.limits import Limit
+from services.embedder.dcpl.network import SIDE, VOCABULARY, Architecture, Dcpl
 from services.embedder.dcpl.vocabulary import Vocabulary
 
 WEIGHTS = "weights.safetensors"
 CARD = "model.json"
+
+_REFUSED = "the model is refused"
+CARD_BYTES = Limit(f"{CARD} of a model", 16 << 20, "bytes", _REFUSED)
+WEIGHTS_BYTES = Limit(f"{WEIGHTS} of a model", 4 << 30, "bytes", _REFUSED)
+LIMITS = (CARD_BYTES, WEIGHTS_BYTES, VOCABULARY, SIDE)
 
 ImageSide = Annotated[int, Field(gt=0, le=4096)]
 Mean = Annotated[float, Field(ge=0, le=1)]
@@ -94,7 +100,7 @@ def load_model(directory: Path) -> tuple[Dcpl, ModelCard]:
     """
     card = load_card(directory)
     path = directory / WEIGHTS
-    content = _read(path)
+    content = read_file(path, WEIGHTS_BYTES)
     if hashlib.sha256(content).hexdigest() != card.weights_sha256:
         raise InvalidModel(
             f"{path}: is not the file that {CARD} describes (its SHA-256 differs), so it is "
@@ -106,13 +112,15 @@ def load_model(directory: Path) -> tuple[Dcpl, ModelCard]:
         raise InvalidModel(
             f"{path}: not a safetensors file ({error}); save or import the model again"
         ) from error
-    network = Dcpl(card.architecture)
-    problems = _differences(weights, network.state_dict())
+    with torch.device("meta"):  # takes no memory, whatever the card demands
+        wanted = Dcpl(card.architecture).state_dict()
+    problems = _differences(weights, wanted)
     if problems:
         raise InvalidModel(
             f"{path}: does not fit the architecture in {CARD}: {problems}; "
             f"restore both files from the same copy"
         )
+    network = Dcpl(card.architecture)
     network.load_state_dict(weights)  # copies into float32
     return network.eval(), card
 
@@ -121,7 +129,7 @@ def load_card(directory: Path) -> ModelCard:
     """The card alone. Raises InvalidModel naming the file and the field."""
     path = directory / CARD
     try:
-        card = _CARD.validate_json(_read(path))
+        card = _CARD.validate_json(read_file(path, CARD_BYTES))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "content"
@@ -192,9 +200,14 @@ def _partial(path: Path, content: bytes) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path, limit: Limit) -> bytes:
+    """Raises InvalidModel, also for a file that is larger than the limit."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit.value:
+                raise InvalidModel(f"{path}: {limit.exceeded(size)}; is it the right file?")
+            return file.read()
     except OSError as error:
         raise InvalidModel(
             f"{path}: {error.strerror}; a model directory holds {WEIGHTS} and {CARD}"

@@ -9,6 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from passerby.limits import Limit
+
+SIDE = Limit("dimension of a network", 65_536, "numbers", "the model is refused")
+VOCABULARY = Limit("vocabulary of a model", 500_000, "ids", "the model is refused")
+
 
 @dataclass(frozen=True)
 class Architecture:
@@ -39,8 +44,13 @@ class Architecture:
             )
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, int) and value < 1:
+            if not isinstance(value, int):
+                continue
+            if value < 1:
                 raise ValueError(f"{field.name}={value}: must be at least 1")
+            limit = VOCABULARY if field.name == "vocabulary_size" else SIDE
+            if value > limit.value:
+                raise ValueError(f"{field.name}: {limit.exceeded(value)}")
 
 
 class Dcpl(nn.Module):

@@ -5,7 +5,9 @@ pickled vocabulary, {word: rank}. Neither can run code here: the first is read b
 weights-only loader, the second by an unpickler that knows no names at all.
 """
 
+import io
 import pickle
+import pickletools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,9 +16,23 @@ from typing import Any, Literal, NoReturn
 import torch
 from torch import Tensor
 
-from services.embedder.dcpl.model_directory import InvalidModel, ModelCard, save_model
-from services.embedder.dcpl.network import Architecture, Dcpl
+from passerby.limits import Limit
+from services.embedder.dcpl.memory import at_most
+from services.embedder.dcpl.model_directory import (
+    WEIGHTS_BYTES,
+    InvalidModel,
+    ModelCard,
+    read_file,
+    save_model,
+)
+from services.embedder.dcpl.network import VOCABULARY, Architecture, Dcpl
 from services.embedder.dcpl.vocabulary import Vocabulary
+
+VOCABULARY_BYTES = Limit("pickled vocabulary", 16 << 20, "bytes", "the model is refused")
+CHECKPOINT_BYTES = Limit("checkpoint to import", 8 << 30, "bytes", "the model is refused")
+LIMITS = (CHECKPOINT_BYTES, VOCABULARY_BYTES)
+# Beyond some times the file itself, to read a checkpoint.
+READING_BYTES = 1 << 30
 
 Variant = Literal["auto", "network_ema", "network"]
 
@@ -51,8 +67,13 @@ def import_reference(
         variant = "network_ema" if content.get("network_ema") else "network"
     theirs = _weights(content, variant, checkpoint)
     architecture = _architecture(theirs, words, checkpoint)
+    with torch.device("meta"):  # takes no memory, whatever the checkpoint claims
+        ours = Dcpl(architecture).state_dict()
+    needed = sum(weight.numel() * 4 for weight in ours.values())
+    if needed > WEIGHTS_BYTES.value:
+        raise InvalidModel(f"{checkpoint}: {WEIGHTS_BYTES.exceeded(needed)}; is it a DCPL file?")
     network = Dcpl(architecture)
-    network.load_state_dict(_convert(theirs, network.state_dict(), checkpoint))
+    network.load_state_dict(_convert(theirs, ours, checkpoint))
     epoch = content.get("epoch")
     card = ModelCard(
         name=name,
@@ -70,11 +91,10 @@ def import_reference(
 
 def read_vocabulary(path: Path) -> Vocabulary:
     """The pickled {word: rank}: ids are ranks, unknown words get the id behind the last."""
+    content = read_file(path, VOCABULARY_BYTES)
     try:
-        with path.open("rb") as file:
-            ranks = _PlainUnpickler(file, encoding="utf-8").load()
-    except OSError as error:
-        raise InvalidModel(f"{path}: {error.strerror}; name the pickled vocabulary") from error
+        _check_opcodes(content)
+        ranks = _PlainUnpickler(io.BytesIO(content), encoding="utf-8").load()
     except _UNPICKLING_ERRORS as error:
         raise InvalidModel(
             f"{path}: not a pickled dict of str to int ({error}); nothing in it was run; "
@@ -86,6 +106,8 @@ def read_vocabulary(path: Path) -> Vocabulary:
         raise InvalidModel(
             f"{path}: is not a dict of str to int; pickle a plain dict of word to rank"
         )
+    if len(ranks) >= VOCABULARY.value:
+        raise InvalidModel(f"{path}: {VOCABULARY.exceeded(len(ranks) + 1)}; take fewer words")
     if sorted(ranks.values()) != list(range(len(ranks))):
         raise InvalidModel(
             f"{path}: the ranks of its {len(ranks)} words are not 0 to {len(ranks) - 1}, each "
@@ -98,6 +120,27 @@ def read_vocabulary(path: Path) -> Vocabulary:
         padding=0,
         lower=False,
     )
+
+
+def _check_opcodes(pickled: bytes) -> None:
+    """Raises UnpicklingError for whatever a dict of words and numbers does not need: even what
+    runs nothing can take memory without end, or nest until Python itself breaks.
+    """
+    for opcode, argument, place in pickletools.genops(pickled):
+        if not _WORDS_AND_NUMBERS.fullmatch(opcode.name):
+            raise pickle.UnpicklingError(
+                f"its {opcode.name} at byte {place} is no word or number, and could run code"
+            )
+        if opcode.name.endswith("PUT") and int(argument or 0) > len(pickled):
+            raise pickle.UnpicklingError(f"it remembers thing {argument:,} of its few")
+
+
+_WORDS_AND_NUMBERS = re.compile(
+    r"PROTO|FRAME|STOP|MARK|MEMOIZE|(LONG_)?(BIN)?(PUT|GET)"
+    r"|(EMPTY_)?(DICT|LIST)|SETITEMS?|APPENDS?"
+    r"|UNICODE|STRING|(SHORT_)?BIN(UNICODE|STRING)|BINUNICODE8"
+    r"|(BIN)?INT|BININT[12]|LONG[14]?|NEWTRUE|NEWFALSE"
+)
 
 
 class _PlainUnpickler(pickle.Unpickler):
@@ -119,6 +162,7 @@ _UNPICKLING_ERRORS = (
     AttributeError,
     EOFError,
     IndexError,
+    MemoryError,
     KeyError,
     OverflowError,
     TypeError,
@@ -128,7 +172,11 @@ _UNPICKLING_ERRORS = (
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        size = path.stat().st_size
+        if size > CHECKPOINT_BYTES.value:
+            raise InvalidModel(f"{path}: {CHECKPOINT_BYTES.exceeded(size)}; is it the right file?")
+        with at_most(4 * size + READING_BYTES):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InvalidModel(f"{path}: {error.strerror}; name the checkpoint") from error
     except (*_UNPICKLING_ERRORS, RuntimeError) as error:
@@ -237,7 +285,7 @@ def _convert(
             raise InvalidModel(
                 f"{checkpoint}: {our_name} is missing; is the file complete, and a DCPL checkpoint?"
             )
-        converted[our_name] = torch.zeros_like(weight)
+        converted[our_name] = torch.zeros(weight.shape, dtype=weight.dtype)
     return converted
 
 

@@ -7,6 +7,10 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Self
 
+from passerby.limits import Limit
+
+WORDS = Limit("words of a caption", 200, "words", "INVALID_ARGUMENT (HTTP 400)")
+
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
@@ -53,7 +57,11 @@ class Vocabulary:
 
     def encode(self, caption: str) -> list[int]:
         """The ids of the caption's words; empty if it has none."""
-        return [self._ids.get(word, self.unknown) for word in tokenise(caption, self.lower)]
+        return self.ids(tokenise(caption, self.lower))
+
+    def ids(self, words: Iterable[str]) -> list[int]:
+        """Of words as tokenise() returns them."""
+        return [self._ids.get(word, self.unknown) for word in words]
 
     def known(self, word: str) -> bool:
         """Whether a word, as tokenise() returns it, has an id of its own."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 import resource
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from services.embedder.dcpl.memory import at_most
 from services.embedder.dcpl.model_directory import (
     CARD,
     WEIGHTS,
@@ -200,6 +202,14 @@ def test_weights_of_another_network_are_refused_with_what_differs(directory: Pat
         (lambda card: card.update(colour="red"), "colour: "),
         (lambda card: card["architecture"].update(hidden="5"), "architecture.hidden: "),
         (lambda card: card["architecture"].update(hidden=-5), "architecture: .*hidden=-5"),
+        (
+            lambda card: card["architecture"].update(dimension=2_000_000_000),
+            "2,000,000,000 numbers are more than the limit of 65,536",
+        ),
+        (
+            lambda card: card["architecture"].update(vocabulary_size=10**30),
+            "more than the limit of 500,000",
+        ),
         (lambda card: card["architecture"].update(image_tower="vgg"), "image_tower='vgg': choose"),
         (lambda card: card["architecture"].update(recurrence="none"), "architecture.recurrence: "),
         (lambda card: card["vocabulary"]["words"].append("extra"), "needs 9 ids, .* has 8 rows"),
@@ -212,6 +222,20 @@ def test_a_wrong_card_is_refused_with_the_field(
 ) -> None:
     describe(directory, change)
     with pytest.raises(InvalidModel, match=rf"{CARD}: .*{message}"):
+        load_model(directory)
+
+
+def test_a_card_that_demands_a_vast_network_takes_no_memory(directory: Path) -> None:
+    """This one would take 64 GiB."""
+    describe(directory, lambda card: card["architecture"].update(hidden=65_536))
+    with at_most(256 << 20), pytest.raises(InvalidModel, match="of another shape"):
+        load_model(directory)
+
+
+@pytest.mark.parametrize("name", [CARD, WEIGHTS])
+def test_a_file_beyond_the_limit_is_not_read(directory: Path, name: str) -> None:
+    os.truncate(directory / name, 5 << 30)  # of which the disk holds nothing
+    with pytest.raises(InvalidModel, match=f"{name}: .* bytes are more than the limit of"):
         load_model(directory)
 
 

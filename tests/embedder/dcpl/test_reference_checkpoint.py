@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from services.embedder.dcpl.memory import at_most
 from services.embedder.dcpl.model_directory import InvalidModel, load_model
 from services.embedder.dcpl.network import Architecture, Dcpl
 from services.embedder.dcpl.reference_checkpoint import (
@@ -356,30 +357,27 @@ def test_a_hostile_checkpoint_runs_nothing(vocabulary: Path, tmp_path: Path) -> 
     assert mark.exists(), "the file would have run something, had it been trusted"
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"man": 0, "a": 2}, "are not 0 to 1, each once"),
-        ({"man": 0, "a": 0}, "are not 0 to 1, each once"),
-        ({"man": True}, "is not a dict of str to int"),
-        ({"man": "0"}, "is not a dict of str to int"),
-        ({0: 0}, "is not a dict of str to int"),
-        (["man"], "is not a dict of str to int"),
-        (OrderedDict(man=0), "could run code"),
-    ],
-)
-def test_a_vocabulary_that_is_not_words_and_ranks_is_refused(
-    tmp_path: Path, content: object, message: str
+class Vast:
+    """16 GiB of zeros, without a word that could run code."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return bytearray, (16 << 30,)
+
+
+def test_a_checkpoint_takes_no_more_memory_than_its_file(vocabulary: Path, tmp_path: Path) -> None:
+    torch.save({"network": {"module.x": Vast()}}, tmp_path / "vast.pth")
+    with pytest.raises(InvalidModel, match="damaged, or not a file of tensors"):
+        import_reference(tmp_path / "vast.pth", vocabulary, tmp_path / "model", name="bad")
+
+
+def test_a_checkpoint_of_repeated_numbers_takes_no_memory(
+    small: dict[str, Tensor], vocabulary: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(InvalidModel, match=message):
-        read_vocabulary(write_vocabulary(tmp_path / "words.pkl", content))
-
-
-@pytest.mark.parametrize("content", [b"", b"\x80", b"not a pickle", b"\x80\x04\x95\xff\xff"])
-def test_a_damaged_vocabulary_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "words.pkl").write_bytes(content)
-    with pytest.raises(InvalidModel, match="not a pickled dict"):
-        read_vocabulary(tmp_path / "words.pkl")
+    """One number, shown as a matrix of 16 GiB."""
+    small["module.conv_text.weight"] = torch.zeros(1).expand(65_000, 65_000, 1, 1)
+    torch.save({"network": small}, tmp_path / "vast.pth")
+    with at_most(256 << 20), pytest.raises(InvalidModel, match=r"vast\.pth: "):
+        import_reference(tmp_path / "vast.pth", vocabulary, tmp_path / "model", name="bad")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 cut short"])
@@ -387,8 +385,3 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, vocabulary: Path, conte
     (tmp_path / "bad.pth").write_bytes(content)
     with pytest.raises(InvalidModel, match="damaged"):
         import_reference(tmp_path / "bad.pth", vocabulary, tmp_path / "model", name="bad")
-
-
-def test_a_vocabulary_pickled_by_python_2_is_read(tmp_path: Path) -> None:
-    (tmp_path / "words.pkl").write_bytes(pickle.dumps({"man": 0, "a": 1}, protocol=0))
-    assert read_vocabulary(tmp_path / "words.pkl").words == ("man", "a")
