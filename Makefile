@@ -8,7 +8,7 @@ unexport PYTHONDONTWRITEBYTECODE
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test lint bench proto limits clean images test-images test-cluster chart chart-deps manifests
+.PHONY: help demo up down test lint bench fuzz proto limits clean images test-images test-cluster chart chart-deps manifests
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,10 @@ lint: $(VENV)/dev ## Ruff and mypy
 
 bench: $(VENV)/dev ## Measure speed, with plain loops beside it in the same run
 	@python -m tests.bench
+
+INPUTS ?= 20000
+fuzz: $(VENV)/dev ## Try damaged inputs, INPUTS for each target of tests/fuzz; what breaks is listed
+	@python -m tests.fuzz --inputs $(INPUTS)
 
 proto: $(VENV)/dev ## Regenerate passerby/v1 and the HTTP API's openapi.json from proto/
 	@cd proto && python -m grpc_tools.protoc -I . --python_out=.. --pyi_out=.. passerby/v1/*.proto
