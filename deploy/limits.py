@@ -6,8 +6,8 @@ from pathlib import Path
 from passerby.limits import Limit
 from services.embedder import decoding, images
 from services.embedder.dcpl import model_directory, reference_checkpoint, vocabulary
-from services.indexer import entry_limits, letter_limits
-from services.query import doors, held, validation
+from services.indexer import entry_limits, gallery_limit, letter_limits
+from services.query import doors, galleries, held, validation
 from services.query.http import bodies, connections
 from services.runtime import grpc_server
 
@@ -19,8 +19,13 @@ TABLES: dict[str, Iterable[Limit]] = {
     "Connections and requests over HTTP": (*connections.LIMITS, *bodies.LIMITS),
     "Calls over gRPC": grpc_server.LIMITS,
     "Requests to the query service, over gRPC and HTTP": doors.LIMITS,
-    "What a request may ask for": (*validation.LIMITS, vocabulary.WORDS, *held.LIMITS),
-    "Entries of the queue": entry_limits.LIMITS,
+    "What a request may ask for": (
+        *validation.LIMITS,
+        vocabulary.WORDS,
+        *held.LIMITS,
+        *galleries.LIMITS,
+    ),
+    "Entries of the queue": (*entry_limits.LIMITS, *gallery_limit.LIMITS),
     "Dead letters": letter_limits.LIMITS,
     "Models": (*model_directory.LIMITS, *reference_checkpoint.LIMITS),
     "Images": (*images.LIMITS, *decoding.LIMITS),

@@ -16,6 +16,8 @@ from services.runtime.errors import NotFound, ServiceError
 
 log = structlog.get_logger()
 
+# Calls of one question at the same time.
+_CONCURRENT = 8
 MAX_CAMERA_BYTES = 256
 # Milvus' limit of a JSON field.
 MAX_TAGS_BYTES = 65_536
@@ -111,18 +113,28 @@ class ModelVersions:
                 await client.drop_collection(collection, timeout=timeout_s)
             self._prepared.discard(collection)
 
+    async def begun(self) -> set[str]:
+        """The names of all galleries that have a collection: one call, however many there are."""
+        with self._milvus.errors("list collections"):
+            names = await self._milvus.client.list_collections(timeout=self._milvus.timeout_s)
+        parsed = [CollectionName.parse(name) for name in names]
+        return {name.gallery for name in parsed if name}
+
     async def galleries(self) -> list[str]:
         """The names of all galleries, sorted."""
         client, timeout_s = self._milvus.client, self._milvus.timeout_s
         with self._milvus.errors("list galleries"):
             collections = await client.list_collections(timeout=timeout_s)
+            slots = asyncio.Semaphore(_CONCURRENT)
+
+            async def aliases_of(collection: str) -> list[str]:
+                async with slots:
+                    aliases: list[str] = await client.list_aliases(collection, timeout=timeout_s)
+                    return aliases
+
             # One collection at a time: the asynchronous client cannot ask for all aliases.
             answers = await asyncio.gather(
-                *(
-                    client.list_aliases(collection, timeout=timeout_s)
-                    for collection in collections
-                    if CollectionName.parse(collection)
-                )
+                *(aliases_of(name) for name in collections if CollectionName.parse(name))
             )
         galleries = [gallery_of_alias(alias) for aliases in answers for alias in aliases]
         return sorted(gallery for gallery in galleries if gallery is not None)

@@ -205,6 +205,10 @@ class Vectors:
         """Version of the model that the gallery is served with."""
         return await self._versions.serving(gallery)
 
+    async def begun(self) -> set[str]:
+        """The names of all galleries that have a collection; cheaper than `galleries`."""
+        return await self._versions.begun()
+
     async def galleries(self) -> list[str]:
         """The names of all galleries, sorted."""
         return await self._versions.galleries()

@@ -58,6 +58,7 @@ async def main(settings: IndexerSettings, stop: asyncio.Event) -> None:
             vectors,
             images,
             settings.max_image_bytes,
+            settings.max_galleries,
         )
         stream = Stream(redis, settings.consumer, settings.letter_limits)
         consumer = Consumer(stream, pipeline, GalleryDeletions(redis), settings)

@@ -14,6 +14,7 @@ from services.gallery.names import Names
 from services.gallery.vectors import Row, Vectors
 from services.indexer.embedding import ImageEmbedder
 from services.indexer.entries import Entry, InvalidImageEntry, shown
+from services.indexer.gallery_limit import GALLERIES, GalleryLimit
 from services.indexer.item import Item, row
 from services.indexer.metrics import IMAGES, stage
 from services.indexer.model_swap import ModelSwap
@@ -42,6 +43,7 @@ class Pipeline:
         vectors: Vectors,
         images: Images | None,
         max_image_bytes: int,
+        max_galleries: int = int(GALLERIES.value),
     ) -> None:
         self._sources = sources
         self._embedder = embedder
@@ -51,6 +53,7 @@ class Pipeline:
         self._images = images
         self._max_image_bytes = max_image_bytes
         self._swap = ModelSwap(embedder, vectors)
+        self._galleries = GalleryLimit(vectors, max_galleries)
 
     # Prepare: fetch, embed.
 
@@ -61,6 +64,7 @@ class Pipeline:
         does not answer is marked as deferred, and none of its images comes from then on. Once the
         next part is asked for, the bytes of the last one are freed.
         """
+        await self._galleries.reject_beyond(entries)
         items = [Item(entry, image) for entry in entries for image in entry.images]
         self._take_data(items)
         while items:

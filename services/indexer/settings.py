@@ -61,6 +61,9 @@ class IndexerSettings(GallerySettings):
         description="size of one image's file; larger ones are rejected",
     )
 
+    max_galleries: int = Field(
+        500, ge=1, le=60_000, description="galleries; a push that would make one more is rejected"
+    )
     dead_letters: int = Field(
         int(COUNT.value), ge=1, description="dead letters that are kept; the oldest go first"
     )

@@ -7,6 +7,7 @@ from typing import cast
 import structlog
 
 from passerby.contract import DEAD_LETTER_COUNTS, GALLERY_NAME, INGEST_STREAM, MAX_FILENAMES
+from passerby.limits import Limit
 from passerby.v1 import search_pb2
 from services.gallery.redis_connection import redis_errors
 from services.query.stores import Stores, serving_version, within
@@ -14,6 +15,11 @@ from services.query.validation import FILENAMES, check_filename, filter_expressi
 from services.runtime.errors import InvalidRequest, NotFound
 
 log = structlog.get_logger()
+
+LISTED = Limit(
+    "galleries in a list of which all images were rejected", 1000, "galleries", "left out"
+)
+LIMITS = (LISTED,)
 
 # Images that are deleted at once. Each such page is finished even if the caller has left.
 _PAGE = 1000
@@ -85,7 +91,13 @@ async def list_galleries(stores: Stores, timeout_s: float) -> search_pb2.ListGal
     deadline = asyncio.get_running_loop().time() + timeout_s
     pending, rejected = await _queue(stores, deadline)
     async with within(deadline, "Milvus"):
-        names = sorted({*await stores.vectors.galleries(), *rejected})
+        there = await stores.vectors.galleries()
+    # Whoever may push makes names among the rejected: Milvus is not asked for each of them.
+    others = sorted(rejected.keys() - set(there))[: int(LISTED.value)]
+    found = [
+        search_pb2.Gallery(gallery=name, pending=pending, dead_letters=rejected[name])
+        for name in others
+    ]
     slots = asyncio.Semaphore(_CONCURRENT)
 
     async def state_of(name: str) -> search_pb2.Gallery | None:
@@ -95,8 +107,10 @@ async def list_galleries(stores: Stores, timeout_s: float) -> search_pb2.ListGal
             except NotFound:  # dropped since it was listed
                 return None
 
-    found = await asyncio.gather(*(state_of(name) for name in names))
-    return search_pb2.ListGalleriesResponse(galleries=[gallery for gallery in found if gallery])
+    states = await asyncio.gather(*(state_of(name) for name in there))
+    found += [state for state in states if state]
+    found.sort(key=lambda state: state.gallery)
+    return search_pb2.ListGalleriesResponse(galleries=found)
 
 
 async def _gallery(

@@ -58,6 +58,7 @@ class Indexer:
             self.vectors,
             None,
             self.settings.max_image_bytes,
+            self.settings.max_galleries,
         )
         stop = asyncio.Event()
         deletions = GalleryDeletions(self.redis)

@@ -3,14 +3,20 @@
 import base64
 import io
 import json
+import re
 import socket
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 from PIL import Image
+from redis import Redis
 
+from passerby.contract import DEAD_LETTER_COUNTS
+from services.query.galleries import LISTED
 from tests.support.query import QueryService, people
+
+LISTED_AT_MOST = int(LISTED.value)
 
 
 def test_a_search_takes_and_gives_json(service: QueryService, gallery: str) -> None:
@@ -118,3 +124,39 @@ def test_half_a_request_delays_no_other(service: QueryService) -> None:
     with socket.create_connection((host, int(port))) as slow:
         slow.sendall(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         assert service.get("/healthz")[0] == 200
+
+
+def questions(service: QueryService) -> int:
+    """How often Milvus was asked for one gallery or another."""
+    metrics = service.ask_private("/metrics")[1].decode()
+    found = re.findall(
+        r'^passerby_store_seconds_count{call="(?:find|count)",store="milvus"} (\S+)$',
+        metrics,
+        re.MULTILINE,
+    )
+    return sum(int(float(count)) for count in found)
+
+
+def test_names_among_the_rejected_are_listed_without_asking_milvus(
+    service: QueryService, gallery: str
+) -> None:
+    """Whoever may push makes as many of them as they like."""
+    service.fill(gallery, people(1))
+    names = [f"{gallery[:50]}-rejected-{number}" for number in range(LISTED_AT_MOST + 1)]
+    with Redis.from_url(service.environment["REDIS_URL"]) as redis:
+        redis.hset(DEAD_LETTER_COUNTS, mapping=dict.fromkeys([gallery, *names], 3))
+        before = questions(service)
+        listed = json.loads(service.get("/v1/galleries")[1])["galleries"]
+        redis.hdel(DEAD_LETTER_COUNTS, gallery, *names)
+    states = {state["gallery"]: state for state in listed}
+    assert len(states.keys() & set(names)) == LISTED_AT_MOST
+    assert states[names[0]] | {"pending": "0"} == {
+        "gallery": names[0],
+        "count": "0",
+        "model": "",
+        "pending": "0",
+        "deadLetters": "3",
+    }
+    assert (states[gallery]["count"], states[gallery]["deadLetters"]) == ("1", "3")
+    assert [*states] == sorted(states)
+    assert questions(service) - before <= 2 * (len(listed) - LISTED_AT_MOST)
