@@ -37,6 +37,7 @@ PUSH = """
 passerby-push: send passerby:ingest (producer)
   passerby-indexer: process passerby:ingest (consumer)
     passerby-indexer: HMGET (client)
+    passerby-indexer: list collections (client)
     passerby-indexer: fetch (internal)
     passerby-indexer: embed (internal)
       passerby-indexer: passerby.v1.Embedder/EmbedImages (client)

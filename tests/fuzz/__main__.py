@@ -83,7 +83,8 @@ def _try_all(
 
 
 def main() -> None:
-    targets = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+    files = Path(__file__).parent.glob("[!_]*.py")
+    targets = sorted(file.stem for file in files if not file.stem.startswith("test_"))
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("targets", nargs="*", help=f"of {', '.join(targets)}; all if none is named")
     parser.add_argument("--inputs", type=int, default=20_000, help="for each target")
