@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from redis.asyncio import Redis
 
 from services.gallery.ids import BUCKET_BITS, bucket_and_field
-from services.gallery.redis_connection import SET_FIELDS, chunks, redis_errors
+from services.gallery.redis_connection import FieldSetter, chunks, redis_errors
 
 
 def indexed(version: str, digest: bytes, *, kept: bool) -> bytes:
@@ -24,20 +24,15 @@ class Digests:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._set_fields = redis.register_script(SET_FIELDS)
+        self._set_fields = FieldSetter(redis)
 
     async def put(self, gallery: str, records: Mapping[int, bytes]) -> None:
         """Records what was indexed (id -> record); of an empty record nothing is known."""
-        with redis_errors("HSET"):
-            for chunk in chunks(list(records.items())):
-                places = [bucket_and_field(id_) for id_, _ in chunk]
-                keys = [_key(gallery, bucket) for bucket, _ in places]
-                values = [
-                    value
-                    for (_, field), (_, record) in zip(places, chunk, strict=True)
-                    for value in (field, record)
-                ]
-                await self._set_fields(keys=keys, args=[*values, "HSET"])
+        fields = []
+        for id_, record in records.items():
+            bucket, field = bucket_and_field(id_)
+            fields.append((_key(gallery, bucket), field, record))
+        await self._set_fields("HSET", fields)
 
     async def get(self, gallery: str, ids: Sequence[int]) -> list[bytes | None]:
         """The record of each id, in order; None where nothing is known."""

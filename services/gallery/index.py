@@ -13,6 +13,8 @@ from typing import Any, Literal
 Kind = Literal["AUTOINDEX", "FLAT", "IVF_FLAT", "HNSW", "DISKANN", "GPU_CAGRA"]
 DEFAULT: Kind = "IVF_FLAT"
 
+# Search parameters that say how much of an index is read: lists, or candidates of a graph.
+BREADTH = {"nprobe", "ef"}
 _LISTS = 1024
 _NEAREST_LISTS = 64
 # Milvus' greatest number of lists.

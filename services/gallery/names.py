@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from redis.asyncio import Redis
 
 from services.gallery.ids import BUCKET_BITS, bucket_and_field, candidate_ids
-from services.gallery.redis_connection import SET_FIELDS, chunks, redis_errors
+from services.gallery.redis_connection import FieldSetter, chunks, redis_errors
 
 
 class Names:
@@ -15,7 +15,7 @@ class Names:
         self, redis: Redis, candidates: Callable[[str, str], Sequence[int]] = candidate_ids
     ) -> None:
         self._redis = redis
-        self._set_fields = redis.register_script(SET_FIELDS)
+        self._set_fields = FieldSetter(redis)
         self._candidates = candidates
 
     async def claim(self, gallery: str, filenames: Sequence[str]) -> list[int | None]:
@@ -100,19 +100,11 @@ class Names:
         return values
 
     async def _set_if_absent(self, gallery: str, names: Sequence[tuple[int, str]]) -> list[bool]:
-        won: list[bool] = []
-        with redis_errors("HSETNX"):
-            for chunk in chunks(names):
-                places = [bucket_and_field(id_) for id_, _ in chunk]
-                keys = [names_key(gallery, bucket) for bucket, _ in places]
-                values = [
-                    value
-                    for (_, field), (_, name) in zip(places, chunk, strict=True)
-                    for value in (field, name)
-                ]
-                answers = await self._set_fields(keys=keys, args=[*values, "HSETNX"])
-                won += [bool(answer) for answer in answers]
-        return won
+        fields = []
+        for id_, name in names:
+            bucket, field = bucket_and_field(id_)
+            fields.append((names_key(gallery, bucket), field, name))
+        return await self._set_fields("HSETNX", fields)
 
 
 def names_key(gallery: str, bucket: int) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import socket
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
@@ -77,7 +77,7 @@ def redis_errors(command: str = "") -> Iterator[None]:
 # KEYS: hashes, ARGV: a field and a value for each; an empty value takes the field away. HSETNX or
 # HSET is the last argument. A full Redis refuses what needs memory, unless the script has written
 # something before: the first command changes nothing, so that what is in the queue can be indexed.
-SET_FIELDS = """
+_SET_FIELDS = """
 redis.call('HDEL', KEYS[1], 'no such field')
 local set = {}
 for i = 1, #KEYS do
@@ -90,6 +90,26 @@ for i = 1, #KEYS do
 end
 return set
 """
+
+
+class FieldSetter:
+    """Sets fields of many hashes, also in a Redis that is full."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._script = redis.register_script(_SET_FIELDS)
+
+    async def __call__(
+        self, command: Literal["HSET", "HSETNX"], fields: Sequence[tuple[str, bytes, str | bytes]]
+    ) -> list[bool]:
+        """fields: (hash, field, value); an empty value takes the field away. Returns for each
+        whether the field is new, or gone. Outages of Redis raise Unavailable."""
+        changed: list[bool] = []
+        with redis_errors(command):
+            for chunk in chunks(fields):
+                keys = [key for key, _, _ in chunk]
+                values = [part for _, field, value in chunk for part in (field, value)]
+                changed += map(bool, await self._script(keys=keys, args=[*values, command]))
+        return changed
 
 
 def chunks(items: Sequence[T]) -> Iterable[Sequence[T]]:

@@ -7,7 +7,7 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import SettingsConfigDict
 from redis.asyncio.connection import parse_url
 
-from services.gallery.index import DEFAULT, Index, Kind
+from services.gallery.index import BREADTH, DEFAULT, Index, Kind
 from services.runtime.settings import ServiceSettings
 
 
@@ -98,6 +98,14 @@ class GallerySettings(ServiceSettings):
     @classmethod
     def _json(cls, value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value
+
+    @field_validator("milvus_search_params")
+    @classmethod
+    def _whole_numbers(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in BREADTH & value.keys():
+            if type(value[name]) is not int or value[name] < 1:
+                raise ValueError(f"{name} must be a whole number of 1 or more")
+        return value
 
     @field_validator("images_uri")
     @classmethod

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable, Sequence
 
-from passerby.limits import Limit
 from services.gallery.vectors import Vectors
 from services.indexer.entries import Entry
 from services.indexer.retry import retry_until_available
+from services.indexer.settings import IndexerSettings
+from services.runtime.settings import limit_of
 
-GALLERIES = Limit(
-    "galleries", 500, "galleries", "dead letter of the whole entry", "INDEXER_MAX_GALLERIES"
+GALLERIES = limit_of(
+    IndexerSettings, "max_galleries", "galleries", "galleries", "dead letter of the whole entry"
 )
 LIMITS = (GALLERIES,)
 # After which Milvus is asked again whether a gallery is still there.

@@ -14,7 +14,7 @@ from services.gallery.names import Names
 from services.gallery.vectors import Row, Vectors
 from services.indexer.embedding import ImageEmbedder
 from services.indexer.entries import Entry, InvalidImageEntry, shown
-from services.indexer.gallery_limit import GALLERIES, GalleryLimit
+from services.indexer.gallery_limit import GalleryLimit
 from services.indexer.item import Item, row
 from services.indexer.metrics import IMAGES, stage
 from services.indexer.model_swap import ModelSwap
@@ -43,7 +43,7 @@ class Pipeline:
         vectors: Vectors,
         images: Images | None,
         max_image_bytes: int,
-        max_galleries: int = int(GALLERIES.value),
+        max_galleries: int,
     ) -> None:
         self._sources = sources
         self._embedder = embedder

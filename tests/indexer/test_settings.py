@@ -27,6 +27,8 @@ def test_roots_are_a_list_and_the_consumer_is_the_host(monkeypatch: pytest.Monke
         ("MILVUS_INDEX", "BEST", "'AUTOINDEX'"),
         ("MILVUS_INDEX_PARAMS", "{M: 16}", "property name enclosed in double quotes"),
         ("MILVUS_SEARCH_PARAMS", "[200]", "valid dictionary"),
+        ("MILVUS_SEARCH_PARAMS", '{"ef": "200"}', "ef must be a whole number"),
+        ("MILVUS_SEARCH_PARAMS", '{"nprobe": 0}', "nprobe must be a whole number"),
         ("REDIS_URL", "redis://localhost:port", "its port is not a number"),
         ("REDIS_URL", "redis://localhost:66379", "0-65535"),
     ],
